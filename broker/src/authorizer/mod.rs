@@ -1,0 +1,1 @@
+//! Whether a REST call comes from a live, verified connection.

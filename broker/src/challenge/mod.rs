@@ -1,0 +1,1 @@
+//! The one-time program that a browser runs to become verified.

@@ -1,0 +1,57 @@
+use serde::{Deserialize, Serialize};
+
+use super::units::Millis;
+
+/// The challenge that a connection must answer to become verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChallengeSettings {
+    /// Challenge every connection. Off: no connection becomes verified.
+    pub enabled: bool,
+    /// How a client that did not ask for `countersign.v1` gets its challenge.
+    pub carrier: Carrier,
+    /// A native client's `hello` must arrive within this.
+    pub hello_timeout_ms: Millis,
+    /// The answer must arrive within this of the challenge. Range: 2,000 to 30,000.
+    pub answer_timeout_ms: Millis,
+    /// What a wrong or late answer does.
+    pub on_failure: OnFailure,
+    /// Operations of one program. Range: 32 to 1,024.
+    pub program_operations: usize,
+    /// Challenges waiting for an answer, on this node; a handshake that would pass it is refused with 503.
+    pub pending_max: usize,
+}
+
+impl Default for ChallengeSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            carrier: Carrier::None,
+            hello_timeout_ms: Millis(5_000),
+            answer_timeout_ms: Millis(10_000),
+            on_failure: OnFailure::Close,
+            program_operations: 128,
+            pending_max: 20_000,
+        }
+    }
+}
+
+/// The wire of the challenge for clients outside the native protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Carrier {
+    /// They get none and stay unverified.
+    None,
+    /// `Echo: <connection id>`, then `{"token","func","index"}`, answered by `{"action":"OnMessage","msg","token"}`.
+    EchoFunction,
+}
+
+/// The effect of a failed challenge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Close with 4403 (wrong) or 4408 (late).
+    Close,
+    /// Leave the socket open and unverified; there is no second attempt.
+    StayUnverified,
+}

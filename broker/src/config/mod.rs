@@ -1,0 +1,45 @@
+//! The configuration: typed settings, one struct per component.
+
+mod authorizer;
+mod challenge;
+mod gateway;
+mod identity;
+mod routing;
+mod server;
+mod units;
+
+use serde::{Deserialize, Serialize};
+
+pub use authorizer::{AuthorizerSettings, LogFormat, ManagementSettings, ProtectedResource, Require, TelemetrySettings};
+pub use challenge::{Carrier, ChallengeSettings, OnFailure};
+pub use gateway::{GatewaySettings, LimitSettings, OriginPolicy, TokenAtHandshake};
+pub use identity::{IdentitySettings, IssuerSettings, PasswordPolicy, PoolAlgorithm, PoolSettings};
+pub use routing::{Builtin, ChannelRule, PublishRoute, Requirement, RouteSettings, RouteTable};
+pub use server::{DrainSettings, ServerSettings, TlsSettings};
+pub use units::{Millis, Seconds};
+
+/// Everything that a node can be told.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Listeners, data, drain.
+    pub server: ServerSettings,
+    /// The WebSocket endpoint.
+    pub gateway: GatewaySettings,
+    /// The challenge.
+    pub challenge: ChallengeSettings,
+    /// Tokens and users.
+    pub identity: IdentitySettings,
+    /// The authorizer.
+    pub authorizer: AuthorizerSettings,
+    /// The server API.
+    pub management: ManagementSettings,
+    /// Logs.
+    pub telemetry: TelemetrySettings,
+    /// What a client's `action` does. Empty: the built-ins under their own names.
+    pub routes: RouteTable,
+    /// Who may use which channel; deny by default.
+    pub channels: Vec<ChannelRule>,
+    /// Resources that the node itself protects and answers.
+    pub protected: Vec<ProtectedResource>,
+}

@@ -1,0 +1,1 @@
+//! The socket: handshake, Connection actor, limits, dialects, routes.

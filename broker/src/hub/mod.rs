@@ -1,0 +1,1 @@
+//! Local subscriptions and fan-out.

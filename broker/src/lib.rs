@@ -1,0 +1,16 @@
+//! A Countersign node.
+
+pub mod authorizer;
+pub mod challenge;
+pub mod cli;
+pub mod close;
+pub mod cluster;
+pub mod config;
+pub mod edge;
+pub mod gateway;
+pub mod hub;
+pub mod identity;
+pub mod management;
+pub mod node;
+pub mod registry;
+pub mod telemetry;

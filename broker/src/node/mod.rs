@@ -1,0 +1,1 @@
+//! The supervision tree: starts, watches and drains everything else.

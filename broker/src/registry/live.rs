@@ -1,0 +1,202 @@
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arc_swap::ArcSwapOption;
+use countersign_node_proto::{ConnectionId, Generation, Payload};
+
+use crate::close::CloseReason;
+use crate::identity::Principal;
+
+/// Where a connection is in its life: forward only, and `Closed` is final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum ConnectionState {
+    /// Open.
+    Accepted = 0,
+    /// Challenge sent.
+    Challenged = 1,
+    /// Challenge answered.
+    Verified = 2,
+    /// Gone.
+    Closed = 3,
+}
+
+impl ConnectionState {
+    /// The state that a stored discriminant stands for.
+    const fn of(stored: u8) -> Self {
+        match stored {
+            0 => Self::Accepted,
+            1 => Self::Challenged,
+            2 => Self::Verified,
+            _ => Self::Closed,
+        }
+    }
+}
+
+/// Why a post did not reach a connection's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PostError {
+    /// No such connection, or it is closing.
+    #[error("connection is gone")]
+    Gone,
+    /// Its outbound queue is full.
+    #[error("connection reads too slowly")]
+    SlowConsumer,
+}
+
+/// How other threads reach a connection.
+pub trait Mailbox: Send + Sync + 'static {
+    /// Queues a message for the client.
+    ///
+    /// # Errors
+    /// [`PostError`] if it will not be sent.
+    fn post(&self, payload: Payload) -> Result<(), PostError>;
+    /// Starts the closing handshake.
+    fn close(&self, reason: CloseReason);
+    /// Ends the connection now, without one.
+    fn cut(&self);
+}
+
+/// One open connection of this node.
+pub struct LiveConnection {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Tells this life of the id from any other.
+    pub generation: Generation,
+    /// The handshake's origin.
+    pub origin: Option<String>,
+    /// The client's address, for quotas and logs.
+    pub address: Option<IpAddr>,
+    /// Milliseconds since the Unix epoch.
+    pub connected_at_ms: u64,
+    /// Milliseconds since the Unix epoch of the last message.
+    pub last_active_ms: AtomicU64,
+    /// How other threads reach it.
+    pub mailbox: Box<dyn Mailbox>,
+    principal: ArcSwapOption<Principal>,
+    state: AtomicU8,
+}
+
+impl LiveConnection {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(
+        id: ConnectionId,
+        generation: Generation,
+        origin: Option<String>,
+        address: Option<IpAddr>,
+        principal: Option<Arc<Principal>>,
+        connected_at_ms: u64,
+        mailbox: Box<dyn Mailbox>,
+    ) -> Self {
+        Self {
+            id,
+            generation,
+            origin,
+            address,
+            connected_at_ms,
+            last_active_ms: AtomicU64::new(connected_at_ms),
+            mailbox,
+            principal: ArcSwapOption::new(principal),
+            state: AtomicU8::new(ConnectionState::Accepted as u8),
+        }
+    }
+
+    /// Where it is in its life.
+    #[must_use]
+    pub fn state(&self) -> ConnectionState {
+        ConnectionState::of(self.state.load(Ordering::Acquire))
+    }
+
+    /// Moves forward to `next`; tells whether it did. A closed connection never moves again.
+    pub fn advance(&self, next: ConnectionState) -> bool {
+        let step = |now: u8| (now < next as u8).then_some(next as u8);
+        self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, step).is_ok()
+    }
+
+    /// Whom the connection's token names.
+    #[must_use]
+    pub fn principal(&self) -> Option<Arc<Principal>> {
+        self.principal.load_full()
+    }
+
+    /// Replaces the principal after a refresh.
+    pub fn set_principal(&self, principal: Arc<Principal>) {
+        self.principal.store(Some(principal));
+    }
+}
+
+/// Independent locks, so that connects on one thread and decisions on another seldom meet. A power of two.
+const SHARDS: usize = 64;
+
+/// One shard of the table.
+type Shard = RwLock<HashMap<ConnectionId, Arc<LiveConnection>>>;
+
+/// The open connections of this node.
+pub struct LiveConnections {
+    shards: Box<[Shard]>,
+    hasher: RandomState,
+}
+
+impl LiveConnections {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Shard::default()).collect(), hasher: RandomState::new() }
+    }
+
+    /// Adds a connection.
+    pub fn insert(&self, connection: Arc<LiveConnection>) {
+        let mut shard = self.shard(connection.id).write().unwrap_or_else(PoisonError::into_inner);
+        shard.insert(connection.id, connection);
+    }
+
+    /// Marks a connection closed and takes it out. Closed comes first: whoever still holds it sees that at once.
+    pub fn remove(&self, id: ConnectionId, generation: Generation) -> Option<Arc<LiveConnection>> {
+        let mut shard = self.shard(id).write().unwrap_or_else(PoisonError::into_inner);
+        let found = shard.get(&id).filter(|connection| connection.generation == generation)?;
+        found.advance(ConnectionState::Closed);
+        shard.remove(&id)
+    }
+
+    /// The connection, unless it closed.
+    #[must_use]
+    pub fn get(&self, id: ConnectionId) -> Option<Arc<LiveConnection>> {
+        let shard = self.shard(id).read().unwrap_or_else(PoisonError::into_inner);
+        shard.get(&id).filter(|connection| connection.state() != ConnectionState::Closed).cloned()
+    }
+
+    /// How many are open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    /// None is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All that are open now, one shard at a time: a drain or a disconnect acts on them without holding a lock.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Arc<LiveConnection>> {
+        let all = |shard: &Shard| shard.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>();
+        self.shards.iter().flat_map(all).collect()
+    }
+
+    /// The shard of an id.
+    fn shard(&self, id: ConnectionId) -> &Shard {
+        let place = usize::try_from(self.hasher.hash_one(id) % SHARDS as u64).unwrap_or(0);
+        &self.shards[place]
+    }
+}
+
+impl Default for LiveConnections {
+    fn default() -> Self {
+        Self::new()
+    }
+}

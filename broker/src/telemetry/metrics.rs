@@ -1,0 +1,363 @@
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder};
+
+use super::family::{Counters, Gauges, Histograms, enlist};
+use crate::label;
+
+label! {
+    /// State of a connection, as the gauge counts it.
+    pub enum ConnectionStateLabel as "state" {
+        /// Open, not yet challenged.
+        Accepted => "accepted",
+        /// Challenge sent.
+        Challenged => "challenged",
+        /// Challenge answered.
+        Verified => "verified",
+    }
+}
+
+label! {
+    /// How a handshake ended.
+    pub enum HandshakeOutcome as "outcome" {
+        /// 101.
+        Accepted => "accepted",
+        /// 400: not a WebSocket handshake.
+        Malformed => "malformed",
+        /// 403: origin not on the list.
+        OriginRefused => "origin_refused",
+        /// 401: token asked for and absent.
+        TokenMissing => "token_missing",
+        /// 401: token does not verify.
+        TokenInvalid => "token_invalid",
+        /// 429: quota of an address or principal.
+        QuotaExceeded => "quota_exceeded",
+        /// 503: node full, draining or unable to judge.
+        Unavailable => "unavailable",
+    }
+}
+
+label! {
+    /// How a challenge ended.
+    pub enum VerdictLabel as "verdict" {
+        /// Right, in time.
+        Verified => "verified",
+        /// Wrong lanes, id, epoch or shape.
+        WrongAnswer => "wrong_answer",
+        /// Claimed an origin other than the handshake's.
+        OriginMismatch => "origin_mismatch",
+        /// Not in time.
+        Late => "late",
+        /// The socket closed first.
+        Abandoned => "abandoned",
+        /// The node could not judge.
+        Internal => "internal",
+    }
+}
+
+label! {
+    /// What a decision said.
+    pub enum DecisionOutcome as "outcome" {
+        /// 200.
+        Allow => "allow",
+        /// 401.
+        Deny => "deny",
+        /// 403.
+        Forbid => "forbid",
+        /// 503.
+        Unknown => "unknown",
+    }
+}
+
+label! {
+    /// Where a decision came from.
+    pub enum DecisionSource as "source" {
+        /// The request alone: header absent or malformed, token only.
+        Request => "request",
+        /// Live state of a connection that this node owns.
+        Owner => "owner",
+        /// The cache.
+        Cache => "cache",
+        /// The registry.
+        Registry => "registry",
+    }
+}
+
+label! {
+    /// Which way.
+    pub enum Direction as "direction" {
+        /// From clients.
+        In => "in",
+        /// To clients.
+        Out => "out",
+    }
+}
+
+label! {
+    /// How a token verification ended.
+    pub enum TokenOutcome as "outcome" {
+        /// Valid.
+        Valid => "valid",
+        /// Not a token, or above the size limit.
+        Malformed => "malformed",
+        /// No such issuer, key or algorithm.
+        UnknownKey => "unknown_key",
+        /// Signature does not verify.
+        BadSignature => "bad_signature",
+        /// Expired.
+        Expired => "expired",
+        /// Not valid yet.
+        Immature => "immature",
+        /// Wrong audience, use or other claim.
+        WrongClaims => "wrong_claims",
+        /// Revoked.
+        Revoked => "revoked",
+        /// The issuer's keys cannot be had.
+        Unavailable => "unavailable",
+    }
+}
+
+label! {
+    /// The kind of issuer; names of configured issuers are a closed set too, but known only at start-up.
+    pub enum IssuerKind as "issuer" {
+        /// The node's own pool.
+        Pool => "pool",
+        /// A configured issuer.
+        External => "external",
+        /// None that is known.
+        Unknown => "unknown",
+    }
+}
+
+label! {
+    /// How a sign-in, refresh or revocation ended.
+    pub enum AuthOutcome as "outcome" {
+        /// Done.
+        Ok => "ok",
+        /// Body malformed or a field missing.
+        BadRequest => "bad_request",
+        /// Credentials or token refused, for any reason.
+        Refused => "refused",
+        /// Password must be changed first.
+        ChangeRequired => "change_required",
+        /// Too many attempts.
+        Throttled => "throttled",
+        /// Hash queue full, or store away.
+        Unavailable => "unavailable",
+        /// A rotated refresh token came again: its family ended.
+        ReuseDetected => "reuse_detected",
+    }
+}
+
+label! {
+    /// Why a connection was cut without, or after, a closing handshake.
+    pub enum CutReason as "reason" {
+        /// Nothing yielded while bytes were queued.
+        WriteStall => "write_stall",
+        /// No pong.
+        PongTimeout => "pong_timeout",
+        /// Close frame not answered.
+        CloseTimeout => "close_timeout",
+        /// End of the drain's grace.
+        Drain => "drain",
+    }
+}
+
+label! {
+    /// What a limit did.
+    pub enum LimitHit as "limit" {
+        /// Frame or message too large.
+        MessageSize => "message_size",
+        /// Too many control frames.
+        ControlRate => "control_rate",
+        /// Too many messages.
+        MessageRate => "message_rate",
+        /// Too many subscriptions.
+        Subscriptions => "subscriptions",
+        /// Too many bytes queued outbound: slow consumer.
+        OutboundQueue => "outbound_queue",
+        /// Too many bytes queued towards a worker.
+        HubQueue => "hub_queue",
+        /// Incomplete message.
+        MessageAssembly => "message_assembly",
+        /// Challenges pending.
+        PendingChallenges => "pending_challenges",
+    }
+}
+
+/// Every metric of a node, each handle resolved once.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Open connections by state.
+    pub connections: Gauges<ConnectionStateLabel>,
+    /// Handshakes by outcome.
+    pub handshakes: Counters<HandshakeOutcome>,
+    /// Challenges by verdict.
+    pub challenge_verdicts: Counters<VerdictLabel>,
+    /// From challenge sent to answer received.
+    pub challenge_seconds: Histogram,
+    /// Challenges waiting for an answer.
+    pub challenges_pending: IntGauge,
+    /// Decisions by outcome.
+    pub decisions: Counters<DecisionOutcome>,
+    /// Decisions by source.
+    pub decision_sources: Counters<DecisionSource>,
+    /// Time of a decision by source.
+    pub decision_seconds: Histograms<DecisionSource>,
+    /// Cache hits.
+    pub cache_hits: IntCounter,
+    /// Cache misses.
+    pub cache_misses: IntCounter,
+    /// Entries that left the cache for want of room.
+    pub cache_evictions: IntCounter,
+    /// Entries dropped by a pushed invalidation.
+    pub cache_invalidations: IntCounter,
+    /// Entries in the cache.
+    pub cache_size: IntGauge,
+    /// Messages by direction.
+    pub messages: Counters<Direction>,
+    /// Payload bytes by direction.
+    pub message_bytes: Counters<Direction>,
+    /// Publications accepted.
+    pub publications: IntCounter,
+    /// Live subscriptions.
+    pub subscriptions: IntGauge,
+    /// Bytes queued towards a client when the socket takes them.
+    pub outbound_queue_bytes: Histogram,
+    /// Connections closed as slow consumers.
+    pub slow_consumers: IntCounter,
+    /// Connections cut by reason.
+    pub cuts: Counters<CutReason>,
+    /// Limits hit.
+    pub limits: Counters<LimitHit>,
+    /// Close codes sent, by the node's own table.
+    pub closes: Counters<crate::close::CloseLabel>,
+    /// Token verifications by outcome.
+    pub tokens: Counters<TokenOutcome>,
+    /// Token verifications by kind of issuer.
+    pub token_issuers: Counters<IssuerKind>,
+    /// Sign-ins, refreshes and revocations by outcome.
+    pub auth: Counters<AuthOutcome>,
+    /// Time of one password hash, queueing included.
+    pub password_hash_seconds: Histogram,
+    /// Actors that the supervisor started again.
+    pub supervisor_restarts: IntCounter,
+    /// Connections whose actor panicked.
+    pub connection_panics: IntCounter,
+    /// 1 while draining.
+    pub draining: IntGauge,
+    /// Connections still to be closed by a drain.
+    pub drain_remaining: IntGauge,
+}
+
+/// Upper bounds in seconds for what takes microseconds to milliseconds.
+const FAST_SECONDS: &[f64] = &[0.000_001, 0.000_005, 0.000_02, 0.000_1, 0.000_5, 0.002, 0.01, 0.05, 0.25, 1.0];
+/// Upper bounds in seconds for what a client or a password hash takes.
+const SLOW_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Upper bounds in bytes of an outbound queue.
+const QUEUE_BYTES: &[f64] = &[128.0, 512.0, 2_048.0, 8_192.0, 32_768.0, 131_072.0, 524_288.0, 1_048_576.0];
+
+impl Metrics {
+    /// A fresh set with a registry of its own, so that two nodes can live in one process.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        let counter = |name: &str, help: &str| enlist(r, IntCounter::with_opts(Opts::new(name, help)));
+        let gauge = |name: &str, help: &str| enlist(r, IntGauge::with_opts(Opts::new(name, help)));
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            enlist(r, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+        };
+        let build = gauge_with_build(r);
+        build.set(1);
+        Self {
+            connections: Gauges::register(r, "countersign_connections", "Open connections by state."),
+            handshakes: Counters::register(r, "countersign_handshakes_total", "WebSocket handshakes by outcome."),
+            challenge_verdicts: Counters::register(r, "countersign_challenge_verdicts_total", "Challenges by verdict."),
+            challenge_seconds: histogram(
+                "countersign_challenge_seconds",
+                "From challenge sent to answer received.",
+                SLOW_SECONDS,
+            ),
+            challenges_pending: gauge("countersign_challenges_pending", "Challenges waiting for an answer."),
+            decisions: Counters::register(r, "countersign_decisions_total", "Authorizer decisions by outcome."),
+            decision_sources: Counters::register(r, "countersign_decision_sources_total", "Authorizer decisions by source."),
+            decision_seconds: Histograms::register(
+                r,
+                "countersign_decision_seconds",
+                "Time of a decision by source.",
+                FAST_SECONDS,
+            ),
+            cache_hits: counter("countersign_decision_cache_hits_total", "Decision cache hits."),
+            cache_misses: counter("countersign_decision_cache_misses_total", "Decision cache misses."),
+            cache_evictions: counter(
+                "countersign_decision_cache_evictions_total",
+                "Cached decisions evicted for want of room.",
+            ),
+            cache_invalidations: counter(
+                "countersign_decision_cache_invalidations_total",
+                "Cached decisions dropped by a pushed invalidation.",
+            ),
+            cache_size: gauge("countersign_decision_cache_entries", "Entries in the decision cache."),
+            messages: Counters::register(r, "countersign_messages_total", "Messages by direction."),
+            message_bytes: Counters::register(r, "countersign_message_bytes_total", "Payload bytes by direction."),
+            publications: counter("countersign_publications_total", "Publications accepted."),
+            subscriptions: gauge("countersign_subscriptions", "Live subscriptions."),
+            outbound_queue_bytes: histogram(
+                "countersign_outbound_queue_bytes",
+                "Bytes queued towards a client when its socket takes them.",
+                QUEUE_BYTES,
+            ),
+            slow_consumers: counter("countersign_slow_consumers_total", "Connections closed as slow consumers."),
+            cuts: Counters::register(r, "countersign_connection_cuts_total", "Connections cut without a closing handshake."),
+            limits: Counters::register(r, "countersign_limit_hits_total", "Limits hit."),
+            closes: Counters::register(r, "countersign_closes_total", "Close codes sent."),
+            tokens: Counters::register(r, "countersign_token_verifications_total", "Token verifications by outcome."),
+            token_issuers: Counters::register(
+                r,
+                "countersign_token_verifications_by_issuer_total",
+                "Token verifications by kind of issuer.",
+            ),
+            auth: Counters::register(r, "countersign_auth_requests_total", "Sign-ins, refreshes and revocations by outcome."),
+            password_hash_seconds: histogram(
+                "countersign_password_hash_seconds",
+                "Time of one password hash, queueing included.",
+                SLOW_SECONDS,
+            ),
+            supervisor_restarts: counter("countersign_supervisor_restarts_total", "Actors started again by the supervisor."),
+            connection_panics: counter("countersign_connection_panics_total", "Connections whose actor panicked."),
+            draining: gauge("countersign_draining", "1 while the node drains."),
+            drain_remaining: gauge("countersign_drain_remaining", "Connections still to be closed by the drain."),
+            registry,
+        }
+    }
+
+    /// The scrape, in Prometheus text format 0.0.4.
+    ///
+    /// # Errors
+    /// If a collector fails, which none of ours does.
+    pub fn render(&self) -> prometheus::Result<String> {
+        let mut families = self.registry.gather();
+        // Process metrics belong to the process, not to one of perhaps two nodes in it.
+        families.extend(process_families());
+        TextEncoder::new().encode_to_string(&families)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Build facts as labels of a constant gauge.
+fn gauge_with_build(registry: &Registry) -> IntGauge {
+    let options =
+        Opts::new("countersign_build_info", "Version of the running binary.").const_label("version", env!("CARGO_PKG_VERSION"));
+    enlist(registry, IntGauge::with_opts(options))
+}
+
+/// CPU seconds, resident memory, open files, start time.
+fn process_families() -> Vec<prometheus::proto::MetricFamily> {
+    use prometheus::core::Collector as _;
+    prometheus::process_collector::ProcessCollector::for_self().collect()
+}

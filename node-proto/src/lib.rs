@@ -1,0 +1,16 @@
+//! What the nodes of a Countersign cluster say to each other.
+//!
+//! Pure code: no I/O, no clock, no randomness and no actor runtime may be imported here, so that every byte that two nodes
+//! of different versions exchange can be tested as data.
+//!
+//! - [`id`]: identifiers of nodes and connections, and the generation that tells two lives of one entry apart.
+//! - [`channel`]: the name of a channel, validated once at the edge.
+//! - [`message`]: what travels over the bus.
+
+mod channel;
+mod id;
+mod message;
+
+pub use channel::{ChannelName, ChannelNameError};
+pub use id::{ConnectionId, Generation, IdError, NodeId};
+pub use message::{Disconnect, Invalidate, NodeMessage, Payload, Post, Publication};
