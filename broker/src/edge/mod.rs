@@ -4,8 +4,10 @@ mod address;
 mod cors;
 mod error;
 mod origin;
+mod socket;
 
 pub use address::ClientAddress;
 pub use cors::Cors;
 pub use error::{Refusal, refuse};
 pub use origin::{Origin, OriginError, OriginList, OriginVerdict};
+pub use socket::{Socket, SocketControl};
