@@ -4,16 +4,25 @@
 //! so that tests call what `main` calls.
 
 mod args;
+mod config;
 mod keys;
+#[cfg(test)]
+mod tests;
 mod token;
 mod user;
 
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
 
 pub use args::{
     Arguments, ClaimArg, Command, ConfigCommand, KeysArgs, KeysCommand, Overrides, PasswordArgs, TokenArgs, TokenCommand,
     TokenMintArgs, TokenUse, UserAddArgs, UserArgs, UserCommand, UserNameArgs, UserPasswdArgs,
 };
+
+use crate::config::{Environment, Settings};
 
 /// Standard input and output as a subcommand sees them.
 pub struct Console<'a> {
@@ -72,4 +81,41 @@ impl From<io::Error> for CliError {
     fn from(error: io::Error) -> Self {
         Self::failure(format!("standard input or output: {error}"))
     }
+}
+
+/// What is left to do after the command line was read and, unless it says serve, done.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Run a node with these settings.
+    Serve(Box<Settings>),
+    /// Nothing.
+    Done,
+}
+
+/// Reads a command line, whose first member is the program's name, and does what it says, except serving.
+///
+/// # Errors
+/// Exit code 64 for a wrong command line or configuration, 1 for anything else that could not be done.
+pub fn run(
+    line: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+    console: &mut Console<'_>,
+) -> Result<Invocation, CliError> {
+    let arguments = match Arguments::try_parse_from(line) {
+        Ok(arguments) => arguments,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            write!(console.output, "{error}")?;
+            return Ok(Invocation::Done);
+        }
+        Err(error) => return Err(CliError::usage(error.to_string().trim_end())),
+    };
+    let overrides = &arguments.overrides;
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => return config::settings(overrides, environment).map(|read| Invocation::Serve(Box::new(read))),
+        Command::Config(command) => config::run(command, overrides, environment, console)?,
+        Command::User(args) => user::run(&args, &config::settings(overrides, environment)?, console)?,
+        Command::Token(args) => token::run(&args, &config::settings(overrides, environment)?, console)?,
+        Command::Keys(args) => keys::run(&args, &config::settings(overrides, environment)?, console)?,
+    }
+    Ok(Invocation::Done)
 }
