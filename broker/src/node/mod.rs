@@ -1,5 +1,7 @@
 //! The supervision tree: starts, watches and drains everything else.
 
+pub mod supervisor;
+
 use crate::config::Settings;
 
 /// Why a node could not start, or could not go on.
