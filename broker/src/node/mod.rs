@@ -1,1 +1,3 @@
-//! The supervision tree: starts, watches and drains everything else.
+//! The supervision tree.
+
+pub mod supervisor;
