@@ -53,6 +53,11 @@ impl SocketControl {
         self.0.flags.load(Ordering::Acquire) & GONE != 0
     }
 
+    /// The socket is being dropped.
+    pub(crate) fn mark_gone(&self) {
+        self.0.flags.fetch_or(GONE, Ordering::AcqRel);
+    }
+
     /// Bytes that the kernel took so far, TLS records not counted.
     #[must_use]
     pub fn written_bytes(&self) -> u64 {
@@ -127,7 +132,7 @@ impl Drop for Socket {
             // Otherwise megabytes for a client that does not read stay in the kernel. If it fails, they do.
             let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
         }
-        self.control.0.flags.fetch_or(GONE, Ordering::AcqRel);
+        self.control.mark_gone();
     }
 }
 

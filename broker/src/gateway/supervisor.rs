@@ -116,11 +116,11 @@ impl ConnectionSupervisor {
         let step = step.unwrap_or(Duration::ZERO);
         for (closed, connection) in (0_u32..).zip(&connections) {
             sleep_until(start + step * closed).await;
-            connection.mailbox.close(CloseReason::Drain);
+            connection.close(CloseReason::Drain);
             self.metrics.drain_remaining.set(i64::try_from(self.live.len()).unwrap_or(i64::MAX));
         }
         // Late handshakes may have slipped in between the flag and the snapshot.
-        self.live.snapshot().iter().for_each(|connection| connection.mailbox.close(CloseReason::Drain));
+        self.live.snapshot().iter().for_each(|connection| connection.close(CloseReason::Drain));
         let _all_gone_or_grace_over = timeout(settings.grace_ms.duration(), self.wait_until_empty()).await;
         for straggler in self.live.snapshot() {
             self.metrics.cuts.of(CutReason::Drain).inc();
