@@ -1,4 +1,5 @@
-use std::pin::pin;
+use std::future::Future as _;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -10,11 +11,11 @@ use bytes::Bytes;
 use countersign_node_proto::{ChannelName, Publication};
 
 use super::connection::{Connection, Followup, Ground, received_at};
-use super::request::Token;
+use super::request::{AnswerForm, Token};
 use super::session::{ChallengeFrame, Effects, Event, PublishError, SubscribeError};
 use super::shared::Gateway;
 use super::template::TemplateError;
-use crate::challenge::{Answer, ChallengeSession, Pending};
+use crate::challenge::{Answer, ChallengeId, ChallengeSession, EchoAnswer, Lanes, NativeAnswer, Pending};
 use crate::close::CloseReason;
 use crate::hub;
 use crate::identity::{Principal, TokenRefusal};
@@ -39,7 +40,7 @@ impl Effects for Wiring<'_> {
 
     fn subscribe(&mut self, channel: &ChannelName) -> Result<(), SubscribeError> {
         let Ground { worker, vitals, live, .. } = &*self.ground;
-        worker.shard.subscribe(channel, Arc::clone_from_rc(vitals)).map_err(|_| SubscribeError::Already)?;
+        worker.shard.subscribe(channel, Rc::clone(vitals.outbox())).map_err(|_| SubscribeError::Already)?;
         worker.gateway.keeper.subscribe(live.id, live.generation, channel.clone());
         Ok(())
     }
@@ -121,9 +122,9 @@ impl Effects for Wiring<'_> {
         self.ground.count_as(ConnectionStateLabel::Challenged);
     }
 
-    fn judge(&mut self, answer: Answer) {
+    fn judge(&mut self, answer: AnswerForm) {
         if let Some(challenge) = self.ground.challenge.take() {
-            challenge.submit(answer, received_at());
+            challenge.submit(as_sent(answer), received_at());
         }
     }
 
@@ -144,7 +145,7 @@ impl Effects for Wiring<'_> {
     fn verify_token(&mut self, token: Token) {
         let verifier = Arc::clone(&self.ground.worker.gateway.verifier);
         let verifying = async move { verifier.verify(&token.0).await };
-        let judged = verifying.into_actor_of::<Connection>().map(|outcome, connection, ctx| {
+        let judged = WrapFuture::<Connection>::into_actor(verifying, &()).map(|outcome, connection, ctx| {
             let event = match outcome {
                 Ok(principal) => Event::TokenVerified(principal),
                 Err(TokenRefusal::Unavailable) => Event::TokenUnjudged,
@@ -196,5 +197,18 @@ pub(super) fn entry(gateway: &Gateway, live: &LiveConnection) -> Entry {
         connected_at_ms: live.connected_at_ms,
         last_active_ms: live.connected_at_ms,
         subscriptions: Vec::new(),
+    }
+}
+
+/// The answer as the challenge takes it.
+fn as_sent(form: AnswerForm) -> Answer {
+    match form {
+        AnswerForm::Lanes { challenge, epoch, origin, lanes } => {
+            let challenge = ChallengeId::from_bytes(challenge);
+            Answer::Native(NativeAnswer { challenge, epoch, origin, lanes: Lanes::new(lanes) })
+        }
+        AnswerForm::Function { domain, key, origin: Some(origin), .. } => Lanes::from_key(&key)
+            .map_or(Answer::Malformed, |lanes| Answer::Echo(EchoAnswer { origin, domain: Some(domain), lanes })),
+        AnswerForm::Function { origin: None, .. } | AnswerForm::Malformed => Answer::Malformed,
     }
 }
