@@ -17,3 +17,6 @@ pub use outbound::OutboundBody;
 pub use rate::RateLimit;
 pub use vitals::Vitals;
 pub use watchdog::{Watchdog, WatchdogSettings};
+
+#[cfg(test)]
+mod transport_tests;

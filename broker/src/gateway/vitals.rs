@@ -103,6 +103,7 @@ impl Vitals {
     pub(super) fn body_ended(&self) {
         self.body_ended.set(true);
         self.outbox.end();
+        self.control.finish();
     }
 
     /// A close frame is queued or sent, the client went, or the body is gone.
