@@ -23,7 +23,7 @@ use crate::telemetry::{CutReason, Metrics};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const RATES: InboundRates = InboundRates { control_frames: 0, messages: 0 };
-const QUEUE_MAX: usize = 256 * 1024;
+const QUEUE_MAX: usize = 50_000_000;
 
 const DEADLINES: WatchdogSettings = WatchdogSettings {
     write_stall: Duration::from_millis(500),
@@ -35,7 +35,12 @@ const DEADLINES: WatchdogSettings = WatchdogSettings {
     age_max: Duration::ZERO,
 };
 
-/// Answers what it gets; `flood` makes it push for ever what nobody reads.
+/// What `flood` is answered with.
+const FLOOD_BYTES: usize = 200_000;
+/// More of them than the kernel holds for a client that does not read.
+const FLOODS: usize = 200;
+
+/// Answers what it gets: `flood` with much, `overflow` with more than the queue holds.
 struct Echo {
     vitals: Rc<Vitals>,
     assembler: Assembler,
@@ -57,7 +62,8 @@ impl StreamHandler<Result<Message, ProtocolError>> for Echo {
             .map_err(|error| close_reason_for(&error, self.vitals.inbound().verdict()))
             .and_then(|message| self.assembler.accept(message, self.vitals.inbound().message_max()).map_err(Some));
         let _refused_when_closing = match assembled {
-            Ok(Assembled::Text(text)) if text == "flood" => {
+            Ok(Assembled::Text(text)) if text == "flood" => outbox.push_binary(&[0; FLOOD_BYTES]),
+            Ok(Assembled::Text(text)) if text == "overflow" => {
                 while outbox.push_binary(&[0; 1_000]).is_ok() {}
                 Ok(())
             }
@@ -246,30 +252,43 @@ async fn faults_are_closed_with_their_codes() {
     server.handle.stop(false).await;
 }
 
-#[actix_rt::test]
-async fn a_client_that_never_reads_is_cut() {
-    let mut server = start();
-    let mut client = Client::open(server.address).await;
-    let control = server.controls.recv().await.unwrap();
-    let metrics = Arc::clone(&server.metrics);
-    soon("the queue overflows, the close is not taken, the socket goes", async {
-        while !control.is_gone() {
-            // Each round fills the kernel's buffers further, until the queue is what overflows.
-            client.send(0x81, b"flood").await;
-            if control.is_cut() || metrics.slow_consumers.get() > 0 {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
+/// Waits until the server has dropped a socket.
+async fn gone(control: &SocketControl) {
+    soon("the socket goes", async {
         while !control.is_gone() {
             tokio::task::yield_now().await;
         }
     })
     .await;
+}
+
+#[actix_rt::test]
+async fn a_client_that_never_reads_is_cut() {
+    let mut server = start();
+    let mut client = Client::open(server.address).await;
+    let control = server.controls.recv().await.unwrap();
+    for _ in 0..FLOODS {
+        client.send(0x81, b"flood").await;
+    }
+    gone(&control).await;
     soon("the actor stops", server.stopped.recv()).await.unwrap();
-    assert_eq!(metrics.slow_consumers.get(), 1);
-    let cuts = [CutReason::WriteStall, CutReason::CloseTimeout].map(|reason| metrics.cuts.of(reason).get());
-    assert_eq!(cuts.iter().sum::<u64>(), 1, "{cuts:?}");
+    assert!(control.written_bytes() < (FLOODS * FLOOD_BYTES) as u64, "it was frozen before it had all");
+    assert_eq!(server.metrics.cuts.of(CutReason::WriteStall).get(), 1);
+    server.handle.stop(false).await;
+}
+
+#[actix_rt::test]
+async fn a_slow_consumer_gets_its_close_and_is_cut_without_an_answer() {
+    let mut server = start();
+    let mut client = Client::open(server.address).await;
+    let control = server.controls.recv().await.unwrap();
+    client.send(0x81, b"overflow").await;
+    let (first, payload) = client.frame().await;
+    assert_eq!((first, &payload[..2]), (0x88, &4429_u16.to_be_bytes()[..]));
+    gone(&control).await;
+    soon("the actor stops", server.stopped.recv()).await.unwrap();
+    assert_eq!(server.metrics.slow_consumers.get(), 1);
+    assert_eq!(server.metrics.cuts.of(CutReason::CloseTimeout).get(), 1);
     server.handle.stop(false).await;
 }
 
@@ -284,12 +303,7 @@ async fn a_client_that_vanishes_stops_its_actor() {
         }
         drop(client);
         soon("the actor stops", server.stopped.recv()).await.unwrap();
-        soon("the socket goes", async {
-            while !control.is_gone() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        gone(&control).await;
     }
     assert_eq!(server.metrics.cuts.of(CutReason::CloseTimeout).get(), 0);
     server.handle.stop(false).await;
