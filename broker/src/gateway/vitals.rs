@@ -66,7 +66,12 @@ impl Vitals {
 
     /// Starts the closing handshake and tells the actor. Does nothing on a connection that is closing already.
     pub fn close(&self, reason: CloseReason) {
-        if self.outbox.push_close(reason)
+        self.close_with(reason, reason.row().text);
+    }
+
+    /// As [`Vitals::close`] with a text of the caller's, such as a hint when to reconnect.
+    pub fn close_with(&self, reason: CloseReason, text: &str) {
+        if self.outbox.push_close_text(reason, text)
             && let Some(hook) = self.on_close.get()
         {
             hook(reason);
