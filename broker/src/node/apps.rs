@@ -76,8 +76,7 @@ impl AppParts {
         condition.ok();
         let lost = move |_| condition.failed("a hub shard ended too often");
         let actor = shard.clone();
-        let supervised =
-            supervise("hub shard", RestartPolicy::default(), Arc::clone(&self.metrics), lost, move || actor.actor());
+        let supervised = supervise("hub shard", RestartPolicy::default(), Arc::clone(&self.metrics), lost, move || actor.actor());
         let limits = &self.settings.gateway.limits;
         let watchdog = Watchdog::start(WatchdogSettings::from(limits), Arc::clone(&self.metrics));
         Worker::new(Arc::clone(&self.gateway), shard, watchdog, supervised)

@@ -1,18 +1,18 @@
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix_rt::task::JoinHandle;
 use actix_server::ServerHandle;
+use actix_rt::task::JoinHandle;
 use async_trait::async_trait;
 use countersign_node_proto::NodeId;
 use tokio::sync::Semaphore;
 
-use super::NodeError;
 use super::apps::AppParts;
 use super::backplane::{Attached, Backplane};
 use super::hearing::Hearing;
+use super::NodeError;
 use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, TokenCheck, TokenProblem};
 use crate::challenge::{Issuer, PendingPermits};
 use crate::close::CloseReason;
@@ -86,11 +86,7 @@ impl Node {
         let hub_queue_max = settings.gateway.limits.hub_queue_max_bytes;
         let hub = Hub::new(Arc::clone(&attached.bus), hub_queue_max, Arc::clone(&metrics));
         let keeper = RegistryKeeper::new(Arc::clone(&attached.registry), Arc::clone(&attached.bus));
-        attached.listen(Arc::new(Hearing {
-            hub: Arc::clone(&hub),
-            live: Arc::clone(&live),
-            authorizer: Arc::clone(&authorizer),
-        }));
+        attached.listen(Arc::new(Hearing { hub: Arc::clone(&hub), live: Arc::clone(&live), authorizer: Arc::clone(&authorizer) }));
 
         let lease = Arc::new(LeaseKeeper::new(node, Arc::clone(&attached.registry), LEASE));
         lease.renew().await?;
