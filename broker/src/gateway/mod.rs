@@ -52,3 +52,6 @@ pub use supervisor::{Admission, AdmissionRefused, ConnectionSupervisor};
 pub use template::{Scope, Template, TemplateError};
 pub use vitals::Vitals;
 pub use watchdog::{Watchdog, WatchdogSettings};
+
+#[cfg(test)]
+mod transport_tests;
