@@ -20,5 +20,5 @@ pub mod socket;
 pub mod solver;
 pub mod tokens;
 
-pub use node::Node;
+pub use node::{Node, Plan};
 pub use poll::{eventually, within};

@@ -8,6 +8,37 @@ use tokio::task::JoinHandle;
 
 use crate::http::read_request_head;
 
+/// A port that is taken but not served yet: a node may have to know a page's origin before the page can name the node.
+#[derive(Debug)]
+pub struct Port(std::net::TcpListener);
+
+impl Port {
+    /// Takes a free port.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn reserve() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a listener for the runtime");
+        Self(listener)
+    }
+
+    /// The origin that a page on this port will have.
+    ///
+    /// # Panics
+    /// Never: a bound listener has an address.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        origin(self.0.local_addr().expect("an address"))
+    }
+}
+
+/// The origin of an address under the name `localhost`.
+fn origin(address: SocketAddr) -> String {
+    format!("http://localhost:{}", address.port())
+}
+
 /// A served page; dropped, its server ends.
 #[derive(Debug)]
 pub struct Page {
@@ -17,12 +48,13 @@ pub struct Page {
 }
 
 impl Page {
-    /// Takes a free port and serves a page there that is made for it.
+    /// Serves a page on a reserved port.
     ///
     /// # Panics
-    /// If there is no free port.
-    pub async fn serve(html: impl Into<String>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    /// If the port was already given to somebody else.
+    #[must_use]
+    pub fn serve(port: Port, html: impl Into<String>) -> Self {
+        let listener = TcpListener::from_std(port.0).expect("the runtime takes a listener");
         let address = listener.local_addr().expect("an address");
         let html = html.into();
         let server = tokio::spawn(async move {
@@ -43,7 +75,7 @@ impl Page {
     /// The page's origin under the name `localhost`, as developers' pages have it.
     #[must_use]
     pub fn origin(&self) -> String {
-        format!("http://localhost:{}", self.address.port())
+        origin(self.address)
     }
 
     /// The same page under the address: another origin.
