@@ -158,3 +158,20 @@ fn chromium() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join("chromium")).find(|path| path.is_file())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pages::{Page, Port};
+
+    #[tokio::test]
+    async fn a_page_is_opened_clicked_and_read() {
+        let html = "<!doctype html><title>t</title><button onclick='window.clicked = location.origin'>b</button>";
+        let page = Page::serve(Port::reserve(), html);
+        let browser = Browser::start().await;
+        browser.goto(&format!("{}/", page.origin())).await;
+        browser.click("button").await;
+        assert_eq!(browser.until("the click", "return window.clicked || null").await, page.origin());
+        assert!(browser.screenshot("harness").await.is_file());
+    }
+}

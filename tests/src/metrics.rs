@@ -81,3 +81,19 @@ fn pairs(text: &str) -> Option<BTreeMap<String, String>> {
     };
     text.split(',').filter(|part| !part.is_empty()).map(pair).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_read_and_summed() {
+        let text =
+            "# HELP a b\n# TYPE a counter\na{x=\"1\",y=\"2\"} 3\na{x=\"1\",y=\"3\"} 4\nb 1.5\ncountersign_c{le=\"+Inf\"} 1\n";
+        let scrape = Scrape::parse(text.to_owned());
+        assert!((scrape.sum("a", &[("x", "1")]) - 7.0).abs() < f64::EPSILON);
+        assert!((scrape.sum("a", &[("y", "3")]) - 4.0).abs() < f64::EPSILON);
+        assert!((scrape.sum("b", &[]) - 1.5).abs() < f64::EPSILON);
+        assert_eq!(scrape.surface(), ["countersign_c{le}"]);
+    }
+}

@@ -401,3 +401,15 @@ fn merge(into: &mut Table, more: Table) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_merge_table_by_table_and_lists_of_tables_grow() {
+        let plan = Plan::new().toml("[a]\nx = 1\ny = [1]\n[[c]]\nn = 1").toml("[a]\ny = [2]\nz = 3\n[[c]]\nn = 2");
+        let expected: Table = "[a]\nx = 1\ny = [2]\nz = 3\n[[c]]\nn = 1\n[[c]]\nn = 2".parse().unwrap();
+        assert_eq!(plan.settings, Some(expected));
+    }
+}

@@ -293,3 +293,19 @@ pub fn fresh_key() -> String {
 
 /// Time for which a silent client is watched where nothing is expected to come.
 pub const SILENCE: Duration = Duration::from_millis(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_take_the_shortest_length() {
+        let header = |length| Frame::new(BINARY, "").header(0x80, length);
+        assert_eq!(header(125), [0x82, 0xFD]);
+        assert_eq!(header(126), [0x82, 0xFE, 0, 126]);
+        assert_eq!(header(65_536), [0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0]);
+        // The example of RFC 6455, section 5.7.
+        let hello = [0x81, 0x85, 0x37, 0xFA, 0x21, 0x3D, 0x7F, 0x9F, 0x4D, 0x51, 0x58];
+        assert_eq!(Frame::new(TEXT, "Hello").masked(), hello);
+    }
+}

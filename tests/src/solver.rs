@@ -51,3 +51,15 @@ impl Engine {
         serde_json::from_str(&line).expect("the engine answers in JSON")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_sees_its_page_and_the_keys() {
+        let program = "function(keys){var k=keys().keys;return {origin:location.origin,domain:document.domain,n:k.length};}";
+        let expected = json!({ "origin": "http://localhost:3000", "domain": "localhost", "n": 2 });
+        assert_eq!(solve(program, "http://localhost:3000"), expected);
+    }
+}
