@@ -5,9 +5,8 @@
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, web};
-use serde_json::json;
 
-use crate::config::{ChannelRule, ProtectedResource, Requirement, Settings};
+use crate::config::Settings;
 
 /// The page.
 const PAGE: &str = include_str!("../web/demo/index.html");
@@ -15,11 +14,6 @@ const PAGE: &str = include_str!("../web/demo/index.html");
 const SCRIPT: &str = include_str!("../web/demo/demo.js");
 /// Its style.
 const STYLE: &str = include_str!("../web/demo/demo.css");
-
-/// Path of the resource that the page calls.
-pub const RESOURCE: &str = "/demo/greeting";
-/// Channels that the page uses.
-const CHANNELS: &str = "demo:*";
 
 /// What the page may do: its own files, its own node, and `eval` for the program.
 const POLICY: &str = "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self'; img-src data:; connect-src 'self'; \
@@ -39,22 +33,6 @@ impl DemoPage {
             .replace("@gateway@", &escape(&settings.gateway.path))
             .replace("@header@", &escape(&settings.authorizer.header));
         Self { html: html.into() }
-    }
-
-    /// Adds what the page calls and publishes on, unless the settings name them already.
-    pub fn furnish(settings: &mut Settings) {
-        if !settings.protected.iter().any(|resource| resource.path == RESOURCE) {
-            let body = json!({ "greeting": "Hello, World!" });
-            settings.protected.push(ProtectedResource { path: RESOURCE.to_owned(), require: None, body });
-        }
-        if !settings.channels.iter().any(|rule| rule.pattern == CHANNELS) {
-            let verified = Some(Requirement::Verified);
-            settings.channels.push(ChannelRule {
-                pattern: CHANNELS.to_owned(),
-                subscribe: verified.clone(),
-                publish: verified,
-            });
-        }
     }
 
     /// Serves the page and its files.
@@ -95,15 +73,6 @@ mod tests {
         assert!(page.contains(r#"data-gateway="/socket&quot;&gt;&lt;script&gt;""#));
         assert!(page.contains(r#"data-header="X-Connection""#));
         assert!(!page.contains('@'));
-    }
-
-    #[test]
-    fn furnishing_twice_adds_nothing() {
-        let mut settings = Settings::default();
-        DemoPage::furnish(&mut settings);
-        let once = settings.clone();
-        DemoPage::furnish(&mut settings);
-        assert_eq!(settings, once);
     }
 
     #[actix_web::test]

@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use serde_json::{Value, json};
 
 /// The script that the engine runs.
-const SCRIPT: &str = include_str!("solver.js");
+const SCRIPT: &str = include_str!("../js/solver.js");
 
 /// One engine, kept for the life of the test process; it ends when its input does.
 struct Engine {
