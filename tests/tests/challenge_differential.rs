@@ -3,6 +3,8 @@
 //! Constants are biased to the edges of 32-bit arithmetic. That the comparison can fail is shown by mutants of the printed
 //! text, each a mistake that a printer could well make.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
