@@ -1,6 +1,7 @@
 //! A Countersign node.
 
 pub mod authorizer;
+pub mod backoff;
 pub mod challenge;
 pub mod cli;
 pub mod close;

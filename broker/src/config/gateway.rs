@@ -60,6 +60,8 @@ pub struct TokenAtHandshake {
     /// Take it from this query parameter. For clients that cannot set headers; proxies log URLs.
     pub from_query: Option<String>,
     /// Take it from `Sec-WebSocket-Protocol`, as an entry with this prefix; the entry is never echoed.
+    /// Written empty: not from there. TOML has no other word for it.
+    #[serde(deserialize_with = "super::units::empty_is_none")]
     pub from_subprotocol_prefix: Option<String>,
     /// A socket ends when its token expires, unless it was refreshed over the socket.
     pub expiry_ends_connection: bool,

@@ -6,18 +6,32 @@
 //! - [`native`] and [`plain`]: the two dialects, decoded and encoded.
 //! - [`Session`]: the state machine that decides all that a connection does, through [`Effects`].
 
-mod fault;
+mod assembly;
+mod frame_guard;
+mod handshake;
+mod inbound;
 pub mod native;
+mod outbound;
 pub mod plain;
+mod rate;
 mod request;
 mod routes;
 mod rules;
 mod session;
 mod template;
+mod vitals;
+mod watchdog;
 
-pub use fault::CompileFault;
-pub use request::{AnswerForm, ErrorCode, Failure, ReplyTo, Request, Token};
+pub use assembly::{Assembled, Assembler};
+pub use frame_guard::{FrameGuard, InboundRates};
+pub use handshake::{HandshakeRefusal, HandshakeRequest, NATIVE_SUBPROTOCOL, check_handshake, switch_protocols};
+pub use inbound::{Inbound, Verdict, close_reason_for};
+pub use outbound::OutboundBody;
+pub use rate::RateLimit;
+pub use request::{ErrorCode, Failure, ReplyTo, Request, Token};
 pub use routes::{PublishTemplates, Route, Routes};
 pub use rules::{ChannelRules, Standing};
-pub use session::{ChallengeFrame, Dialect, Effects, Event, Facts, PublishError, Session, SessionConfig, SubscribeError};
+pub use session::{ChallengeFrame, Effects, Event, Facts, PublishError, Session, SessionConfig, SubscribeError};
 pub use template::{Scope, Template, TemplateError};
+pub use vitals::Vitals;
+pub use watchdog::{Watchdog, WatchdogSettings};

@@ -2,12 +2,13 @@ use countersign_node_proto::{ChannelName, Payload, Publication};
 use serde::Serialize;
 
 use super::turn::Turn;
-use super::{Dialect, Effects, PublishError, SubscribeError};
+use super::{Effects, PublishError, SubscribeError};
 use crate::gateway::native::{Data, Push, RequestId};
 use crate::gateway::plain::{ActionFrame, Notice};
 use crate::gateway::request::{ErrorCode, Failure, ReplyTo, Request, Token};
 use crate::gateway::routes::{PublishTemplates, Route};
 use crate::gateway::template::{Scope, TemplateError};
+use crate::hub::Dialect;
 use crate::telemetry::LimitHit;
 
 /// A result without members.
@@ -42,7 +43,7 @@ impl<E: Effects> Turn<'_, E> {
     pub(super) fn perform(&mut self, request: Request, to: ReplyTo) {
         let outcome = match request {
             Request::Hello { source, nonce } => return self.hello(source, nonce, &to),
-            Request::Answer(form) => return self.answer(form, to),
+            Request::Answer(answer) => return self.answer(answer, to),
             Request::Refresh { token } => return self.refresh(token, to),
             Request::Ping => Ok(()),
             Request::Subscribe(channel) => self.subscribe(&channel),
