@@ -16,7 +16,6 @@
 mod assembly;
 mod connection;
 mod endpoint;
-mod fault;
 mod frame_guard;
 mod handshake;
 mod inbound;
@@ -37,13 +36,12 @@ mod wiring;
 
 pub use assembly::{Assembled, Assembler};
 pub use endpoint::configure;
-pub use fault::CompileFault;
 pub use frame_guard::{FrameGuard, InboundRates};
 pub use handshake::{HandshakeRefusal, HandshakeRequest, NATIVE_SUBPROTOCOL, check_handshake, switch_protocols};
 pub use inbound::{Inbound, Verdict, close_reason_for};
 pub use outbound::OutboundBody;
 pub use rate::RateLimit;
-pub use request::{AnswerForm, ErrorCode, Failure, ReplyTo, Request, Token};
+pub use request::{ErrorCode, Failure, ReplyTo, Request, Token};
 pub use routes::{PublishTemplates, Route, Routes};
 pub use rules::{ChannelRules, Standing};
 pub use session::{ChallengeFrame, Effects, Event, Facts, PublishError, Session, SessionConfig, SubscribeError};

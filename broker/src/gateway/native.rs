@@ -13,11 +13,9 @@ use serde::de::{self, Deserializer, IgnoredAny, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::request::{AnswerForm, ErrorCode, Failure, Request, Token, json};
+use super::request::{ErrorCode, Failure, Request, Token, json};
 use super::session::ChallengeFrame;
-
-/// The subprotocol's name.
-pub const SUBPROTOCOL: &str = "countersign.v1";
+use crate::challenge::{Answer, ChallengeId, Lanes, NativeAnswer};
 
 /// The client's name for a request: an unsigned integer, or a string of at most 64 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -174,13 +172,7 @@ arguments!(HelloArguments {
     #[serde(borrow)]
     nonce: Cow<'a, str>
 });
-arguments!(AnswerArguments {
-    #[serde(borrow)]
-    challenge: Cow<'a, str>,
-    epoch: u32,
-    origin: String,
-    lanes: [i32; 8]
-});
+arguments!(AnswerArguments { challenge: ChallengeId, epoch: u32, origin: String, lanes: [i32; Lanes::COUNT] });
 
 /// Reads a hello. Forms that this node does not know are a newer client's.
 fn hello(text: &str) -> Option<Request> {
@@ -190,12 +182,10 @@ fn hello(text: &str) -> Option<Request> {
 }
 
 /// Reads an answer. A malformed one is an attempt too.
-fn answer(text: &str) -> AnswerForm {
-    let read = || {
-        let AnswerArguments { challenge, epoch, origin, lanes, .. } = arguments(text)?;
-        Some(AnswerForm::Lanes { challenge: base64url(&challenge)?, epoch, origin, lanes })
-    };
-    read().unwrap_or(AnswerForm::Malformed)
+fn answer(text: &str) -> Answer {
+    arguments(text).map_or(Answer::Malformed, |AnswerArguments { challenge, epoch, origin, lanes, .. }| {
+        Answer::Native(NativeAnswer { challenge, epoch, origin, lanes: Lanes::new(lanes) })
+    })
 }
 
 /// Exactly `N` bytes, in canonical base64url without padding.
@@ -358,12 +348,12 @@ mod tests {
             request(
                 r#"{"id":1,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://a","lanes":[1,-2,3,4,5,6,7,-2147483648]}"#
             ),
-            Request::Answer(AnswerForm::Lanes {
-                challenge: [0; 16],
+            Request::Answer(Answer::Native(NativeAnswer {
+                challenge: ChallengeId::from_bytes([0; 16]),
                 epoch: 0,
                 origin: "https://a".to_owned(),
-                lanes: [1, -2, 3, 4, 5, 6, 7, i32::MIN]
-            })
+                lanes: Lanes::new([1, -2, 3, 4, 5, 6, 7, i32::MIN])
+            }))
         );
         assert!(matches!(
             parse(r#"{"id":1,"action":"GREETING","anything":true}"#),
@@ -439,9 +429,10 @@ mod tests {
             r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":-1,"origin":"o","lanes":[1,2,3,4,5,6,7,8]"#,
             r#","challenge":"AAAAAAAAAAAAAAAAAAAAAB","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,8]"#,
             r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,8],"more":1"#,
+            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,8]"#,
         ] {
             let text = format!(r#"{{"id":1,"action":"answer"{members}}}"#);
-            assert_eq!(request(&text), Request::Answer(AnswerForm::Malformed), "{text}");
+            assert_eq!(request(&text), Request::Answer(Answer::Malformed), "{text}");
         }
     }
 

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::native::is_object;
-use super::request::{AnswerForm, ErrorCode, Failure, Request, Token, json};
+use super::request::{ErrorCode, Failure, Request, Token, json};
 use super::session::ChallengeFrame;
+use crate::challenge::{self, EchoAnswer};
 use crate::config::Builtin;
 
 /// A message of a plain client.
@@ -56,7 +57,7 @@ impl<'a> ActionFrame<'a> {
                 data: data.get().to_owned(),
                 exclude,
             }),
-            Builtin::Answer => Ok(Request::Answer(self.answer().unwrap_or(AnswerForm::Malformed))),
+            Builtin::Answer => Ok(Request::Answer(self.answer())),
             Builtin::Refresh => self.arguments().map(|Refresh { token }| Request::Refresh { token: Token(token) }),
         }
     }
@@ -67,10 +68,9 @@ impl<'a> ActionFrame<'a> {
     }
 
     /// Reads what the printed function returned. `index` and `token` are the client's to send and nobody's to believe.
-    fn answer(&self) -> Option<AnswerForm> {
-        let Answer { msg } = object(self.body)?;
-        let Returned { domain, key, origin, lanes } = object(msg.get())?;
-        Some(AnswerForm::Function { domain, key, origin, lanes })
+    fn answer(&self) -> challenge::Answer {
+        let returned = || object::<EchoAnswer>(object::<Answer<'a>>(self.body)?.msg.get());
+        returned().map_or(challenge::Answer::Malformed, challenge::Answer::Echo)
     }
 }
 
@@ -115,16 +115,6 @@ struct Refresh {
 struct Answer<'a> {
     #[serde(borrow)]
     msg: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct Returned {
-    domain: String,
-    key: String,
-    #[serde(default)]
-    origin: Option<String>,
-    #[serde(default)]
-    lanes: Option<[i32; 8]>,
 }
 
 /// `{"action":<as sent>,"ok":…}`
@@ -195,6 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::challenge::{Answer, Lanes};
 
     #[test]
     fn an_action_becomes_a_key_as_api_gateway_makes_it() {
@@ -245,34 +236,31 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        let function = |origin: Option<&str>, lanes| AnswerForm::Function {
-            domain: "d".to_owned(),
-            key: "k".to_owned(),
-            origin: origin.map(str::to_owned),
-            lanes,
+        let key = "0".repeat(64);
+        let with = |members: &str| answer(&format!(r#"{{"key":"{key}"{members}}}"#));
+        let echo = |domain: Option<&str>| {
+            let (origin, domain) = ("o".to_owned(), domain.map(str::to_owned));
+            Answer::Echo(EchoAnswer { origin, domain, lanes: Lanes::new([0; 8]) })
         };
-        assert_eq!(answer(r#"{"domain":"d","key":"k","index":3}"#), function(None, None));
-        assert_eq!(
-            answer(r#"{"domain":"d","key":"k","index":"constructor","origin":"o","lanes":[1,2,3,4,5,6,7,8]}"#),
-            function(Some("o"), Some([1, 2, 3, 4, 5, 6, 7, 8]))
-        );
-        for msg in [
-            "null",
-            "{}",
-            r#"["d","k"]"#,
-            r#""text""#,
-            r#"{"domain":"d"}"#,
-            r#"{"key":"k"}"#,
-            r#"{"domain":null,"key":"k"}"#,
-            r#"{"domain":"d","key":7}"#,
-            r#"{"domain":"d","key":"k","key":"k"}"#,
-            r#"{"domain":"d","key":"k","lanes":[1]}"#,
-            r#"{"domain":"d","key":"k","origin":["o"]}"#,
-            r#"{"__proto__":{"domain":"d","key":"k"}}"#,
-        ] {
-            assert_eq!(answer(msg), AnswerForm::Malformed, "{msg}");
+        assert_eq!(with(r#","origin":"o","index":3"#), echo(None));
+        assert_eq!(with(r#","origin":"o","domain":"d","index":"constructor","lanes":[1]"#), echo(Some("d")));
+        for msg in ["null", "{}", r#"["d","k"]"#, r#""text""#, r#"{"origin":"o"}"#, r#"{"origin":"o","key":7}"#] {
+            assert_eq!(answer(msg), Answer::Malformed, "{msg}");
         }
-        assert_eq!(ActionFrame::parse("{}").request(Builtin::Answer), Ok(Request::Answer(AnswerForm::Malformed)));
+        for members in [
+            "",
+            r#","domain":"d""#,
+            r#","origin":null"#,
+            r#","origin":["o"]"#,
+            r#","origin":"o","origin":"o""#,
+            r#","origin":"o","domain":null"#,
+            r#","__proto__":{"origin":"o"}"#,
+        ] {
+            assert_eq!(with(members), Answer::Malformed, "{members}");
+        }
+        assert_eq!(ActionFrame::parse("{}").request(Builtin::Answer), Ok(Request::Answer(Answer::Malformed)));
+        let array = format!(r#"{{"msg":["o",null,"{key}"]}}"#);
+        assert_eq!(ActionFrame::parse(&array).request(Builtin::Answer), Ok(Request::Answer(Answer::Malformed)));
     }
 
     #[test]

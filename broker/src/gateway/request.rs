@@ -3,6 +3,7 @@ use serde::Serialize;
 
 use super::native::RequestId;
 use super::{native, plain};
+use crate::challenge::Answer;
 
 /// What a client asks the node itself to do, in whichever dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub enum Request {
         nonce: [u8; 32],
     },
     /// The answer to the challenge.
-    Answer(AnswerForm),
+    Answer(Answer),
     /// A sign of life.
     Ping,
     /// Subscribe to a channel.
@@ -48,35 +49,6 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// An answer to a challenge as it came: nothing in it was judged, and none of it chooses what is right.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AnswerForm {
-    /// Of a native client.
-    Lanes {
-        /// Which challenge it answers.
-        challenge: [u8; 16],
-        /// Which epoch of it.
-        epoch: u32,
-        /// The origin that the page found itself on.
-        origin: String,
-        /// The program's output.
-        lanes: [i32; 8],
-    },
-    /// What the printed function returned, through the echo carrier.
-    Function {
-        /// The domain that the page found itself on.
-        domain: String,
-        /// The lanes as hexadecimal text.
-        key: String,
-        /// The origin that the page found itself on, where the client passed it on.
-        origin: Option<String>,
-        /// The program's output, where the client passed it on.
-        lanes: Option<[i32; 8]>,
-    },
-    /// Neither. It is an attempt all the same, and a wrong one.
-    Malformed,
-}
-
 /// Why a request was not done: the closed set that programs branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,20 +76,6 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// Every code.
-    pub const ALL: [Self; 10] = [
-        Self::BadRequest,
-        Self::UnknownAction,
-        Self::Denied,
-        Self::Limit,
-        Self::AlreadySubscribed,
-        Self::NotSubscribed,
-        Self::NotAvailable,
-        Self::TokenInvalid,
-        Self::Overloaded,
-        Self::Internal,
-    ];
-
     /// What people read where nothing more exact is known.
     #[must_use]
     pub const fn message(self) -> &'static str {

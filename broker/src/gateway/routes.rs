@@ -2,9 +2,8 @@ use std::collections::HashMap;
 
 use countersign_node_proto::ChannelName;
 
-use super::fault::CompileFault;
 use super::template::Template;
-use crate::config::{Builtin, PublishRoute, RouteSettings, RouteTable};
+use crate::config::{Builtin, Fault, Key, PublishRoute, RouteSettings, RouteTable};
 
 /// What an action does.
 #[derive(Debug)]
@@ -56,7 +55,7 @@ impl Routes {
     ///
     /// # Errors
     /// Every fault of every route, each with the place of its setting.
-    pub fn compile(table: &RouteTable, message_max_bytes: usize) -> Result<Self, Vec<CompileFault>> {
+    pub fn compile(table: &RouteTable, message_max_bytes: usize) -> Result<Self, Vec<Fault>> {
         let mut routes = Self { exact: HashMap::new(), default: None, connect: None, disconnect: None };
         if table.is_empty() {
             routes.exact.extend(BUILTINS.map(|(name, builtin)| (name.into(), Route::Builtin(builtin))));
@@ -105,18 +104,17 @@ impl Routes {
     }
 
     /// Puts a compiled route where its key says.
-    fn place(&mut self, key: &str, route: Route, faults: &mut Vec<CompileFault>) {
-        let at = format!("routes.{key}");
+    fn place(&mut self, key: &str, route: Route, faults: &mut Vec<Fault>) {
+        let fault = |message: &str, remedy: &str| Fault::new(at(key), message, remedy);
         match (key, &route) {
             ("$connect", Route::Reply(_) | Route::Publish(_)) => self.connect = Some(route),
-            ("$connect", _) => faults.push(CompileFault::new(at, "`$connect` takes `reply` or `publish`")),
+            ("$connect", _) => faults.push(fault("a connection that opens has sent nothing", "give it `reply` or `publish`")),
             ("$disconnect", Route::Publish(_)) => self.disconnect = Some(route),
-            ("$disconnect", _) => faults.push(CompileFault::new(at, "`$disconnect` takes `publish`")),
+            ("$disconnect", _) => faults.push(fault("a connection that ended can be told nothing", "give it `publish`")),
             ("$default", _) => self.default = Some(route),
-            _ if key.starts_with('$') => faults.push(CompileFault::new(
-                at,
-                "keys that start with `$` are reserved: `$connect`, `$disconnect` and `$default` are there",
-            )),
+            _ if key.starts_with('$') => {
+                faults.push(fault("it is no special route", "write an action's name, `$connect`, `$disconnect` or `$default`"));
+            }
             _ => {
                 self.exact.insert(key.into(), route);
             }
@@ -124,32 +122,39 @@ impl Routes {
     }
 }
 
+/// The place of a route.
+fn at(key: &str) -> Key {
+    Key::from("routes").name(key)
+}
+
+/// What to do about a template.
+const TEMPLATE_REMEDY: &str = "values stand in `{{ }}`: `message`, `body` and `connection`";
+
 /// Compiles one route.
-fn route(key: &str, settings: &RouteSettings, message_max_bytes: usize) -> Result<Route, Vec<CompileFault>> {
-    let one = |fault: CompileFault| vec![fault];
+fn route(key: &str, settings: &RouteSettings, message_max_bytes: usize) -> Result<Route, Vec<Fault>> {
     match settings {
         RouteSettings { builtin: Some(builtin), reply: None, publish: None, echo: None } => Ok(Route::Builtin(*builtin)),
         RouteSettings { builtin: None, reply: Some(source), publish: None, echo: None } => {
-            let template = Template::text(source, message_max_bytes);
-            template.map(Route::Reply).map_err(|message| one(CompileFault::new(format!("routes.{key}.reply"), message)))
+            let fault = |message: String| vec![Fault::new(at(key).name("reply"), message, TEMPLATE_REMEDY)];
+            Template::text(source, message_max_bytes).map(Route::Reply).map_err(fault)
         }
         RouteSettings { builtin: None, reply: None, publish: Some(settings), echo: None } => {
-            publish(key, settings, message_max_bytes).map(Route::Publish)
+            publish(&at(key).name("publish"), settings, message_max_bytes).map(Route::Publish)
         }
         RouteSettings { builtin: None, reply: None, publish: None, echo: Some(true) } => Ok(Route::Echo),
         RouteSettings { builtin: None, reply: None, publish: None, echo: Some(false) } => {
-            Err(one(CompileFault::new(format!("routes.{key}.echo"), "is true or absent")))
+            Err(vec![Fault::new(at(key).name("echo"), "`false` says nothing", "write `true`, or remove the route")])
         }
-        _ => Err(one(CompileFault::new(
-            format!("routes.{key}"),
-            "exactly one of `builtin`, `reply`, `publish` and `echo` says what a route does",
-        ))),
+        _ => {
+            let message = "a route does exactly one thing";
+            Err(vec![Fault::new(at(key), message, "set one of `builtin`, `reply`, `publish` and `echo`")])
+        }
     }
 }
 
 /// Compiles the templates of a publication.
-fn publish(key: &str, settings: &PublishRoute, message_max_bytes: usize) -> Result<PublishTemplates, Vec<CompileFault>> {
-    let at = |member: &str, message: String| CompileFault::new(format!("routes.{key}.publish.{member}"), message);
+fn publish(at: &Key, settings: &PublishRoute, message_max_bytes: usize) -> Result<PublishTemplates, Vec<Fault>> {
+    let fault = |member: &str, message: String| Fault::new(at.clone().name(member), message, TEMPLATE_REMEDY);
     let channel = Template::name(&settings.channel, ChannelName::LEN_MAX).and_then(|template| match template.fixed() {
         Some(name) => ChannelName::new(name).map(|_| template).map_err(|fault| fault.to_string()),
         None => Ok(template),
@@ -158,8 +163,8 @@ fn publish(key: &str, settings: &PublishRoute, message_max_bytes: usize) -> Resu
     match (channel, text) {
         (Ok(channel), Ok(text)) => Ok(PublishTemplates { channel, text, exclude_sender: settings.exclude_sender }),
         (channel, text) => {
-            let channel = channel.err().map(|message| at("channel", message));
-            let text = text.err().map(|message| at("template", message));
+            let channel = channel.err().map(|message| fault("channel", message));
+            let text = text.err().map(|message| fault("template", message));
             Err(channel.into_iter().chain(text).collect())
         }
     }
@@ -221,14 +226,14 @@ mod tests {
             1_000,
         )
         .unwrap_err();
-        let mut places: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        let mut places: Vec<String> = faults.iter().map(|fault| fault.key.to_string()).collect();
         places.sort_unstable();
         assert_eq!(
             places,
             [
-                "routes.$connect",
-                "routes.$disconnect",
-                "routes.$other",
+                r#"routes."$connect""#,
+                r#"routes."$disconnect""#,
+                r#"routes."$other""#,
                 "routes.both",
                 "routes.none",
                 "routes.off.echo",

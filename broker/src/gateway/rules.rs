@@ -1,7 +1,6 @@
 use countersign_node_proto::ChannelName;
 
-use super::fault::CompileFault;
-use crate::config::{ChannelRule, Requirement};
+use crate::config::{ChannelRule, Fault, Key, Requirement};
 use crate::identity::Principal;
 
 /// What a connection has shown so far.
@@ -43,25 +42,29 @@ impl ChannelRules {
     ///
     /// # Errors
     /// Every fault of every pattern and claim, each with the place of its rule.
-    pub fn compile(rules: &[ChannelRule]) -> Result<Self, Vec<CompileFault>> {
+    pub fn compile(rules: &[ChannelRule]) -> Result<Self, Vec<Fault>> {
         let mut compiled: Vec<(Pattern, ChannelRule)> = Vec::with_capacity(rules.len());
         let mut faults = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
-            let at = format!("channels[{index}]");
+            let at = Key::from("channels").index(index);
+            let pattern_at = at.clone().name("pattern");
             if compiled.iter().any(|(_, earlier)| earlier.pattern == rule.pattern) {
-                faults.push(CompileFault::new(
-                    format!("{at}.pattern"),
-                    "an earlier rule has this pattern, so this one never decides",
-                ));
+                let message = "an earlier rule has this pattern, so this one never decides";
+                faults.push(Fault::new(pattern_at.clone(), message, "remove one of them"));
             }
             for (member, requirement) in [("subscribe", &rule.subscribe), ("publish", &rule.publish)] {
                 if matches!(requirement, Some(Requirement::Claim { name, .. }) if name.is_empty()) {
-                    faults.push(CompileFault::new(format!("{at}.{member}.claim.name"), "is empty"));
+                    let key = at.clone().name(member).name("claim").name("name");
+                    faults.push(Fault::new(key, "it is empty", "name a claim"));
                 }
             }
             match Pattern::compile(&rule.pattern) {
                 Ok(pattern) => compiled.push((pattern, rule.clone())),
-                Err(message) => faults.push(CompileFault::new(format!("{at}.pattern"), message)),
+                Err(message) => faults.push(Fault::new(
+                    pattern_at,
+                    message,
+                    "write a channel's name, with `*`, `**` and `{subject}` where it varies",
+                )),
             }
         }
         if faults.is_empty() { Ok(Self { rules: compiled }) } else { Err(faults) }
@@ -310,7 +313,7 @@ mod tests {
             rule("ok", None, None),
         ])
         .unwrap_err();
-        let places: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        let places: Vec<String> = faults.iter().map(|fault| fault.key.to_string()).collect();
         assert_eq!(
             places,
             [

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use countersign_node_proto::{ChannelName, Publication};
 
 use super::connection::{Connection, Followup, Ground, received_at};
-use super::request::{AnswerForm, Token};
+use super::request::Token;
 use super::session::{ChallengeFrame, Effects, Event, PublishError, SubscribeError};
 use super::shared::Gateway;
 use super::template::TemplateError;
-use crate::challenge::{Answer, ChallengeId, ChallengeSession, EchoAnswer, Lanes, NativeAnswer, Pending};
+use crate::challenge::{Answer, ChallengeSession, Pending};
 use crate::close::CloseReason;
 use crate::hub;
 use crate::identity::{Principal, TokenRefusal};
@@ -121,9 +121,9 @@ impl Effects for Wiring<'_> {
         self.ground.count_as(ConnectionStateLabel::Challenged);
     }
 
-    fn judge(&mut self, answer: AnswerForm) {
+    fn judge(&mut self, answer: Answer) {
         if let Some(challenge) = self.ground.challenge.take() {
-            challenge.submit(as_sent(answer), received_at());
+            challenge.submit(answer, received_at());
         }
     }
 
@@ -197,18 +197,5 @@ pub(super) fn entry(gateway: &Gateway, live: &LiveConnection) -> Entry {
         connected_at_ms: live.connected_at_ms,
         last_active_ms: live.connected_at_ms,
         subscriptions: Vec::new(),
-    }
-}
-
-/// The answer as the challenge takes it.
-fn as_sent(form: AnswerForm) -> Answer {
-    match form {
-        AnswerForm::Lanes { challenge, epoch, origin, lanes } => {
-            let challenge = ChallengeId::from_bytes(challenge);
-            Answer::Native(NativeAnswer { challenge, epoch, origin, lanes: Lanes::new(lanes) })
-        }
-        AnswerForm::Function { domain, key, origin: Some(origin), .. } => Lanes::from_key(&key)
-            .map_or(Answer::Malformed, |lanes| Answer::Echo(EchoAnswer { origin, domain: Some(domain), lanes })),
-        AnswerForm::Function { origin: None, .. } | AnswerForm::Malformed => Answer::Malformed,
     }
 }

@@ -18,9 +18,9 @@ use std::net::SocketAddr;
 pub use backplane::Backplane;
 pub use running::Node;
 
+use crate::config::Fault;
 use crate::config::Settings;
 use crate::edge::TlsError;
-use crate::gateway::CompileFault;
 use crate::identity::IdentityError;
 use signals::Signals;
 
@@ -43,7 +43,7 @@ pub enum NodeError {
     Identity(#[from] IdentityError),
     /// Routes or rules are wrong; the command line reports them all before it starts a node.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Compile(Vec<CompileFault>),
+    Compile(Vec<Fault>),
     /// The API keys cannot be had.
     #[error(transparent)]
     ApiKeys(#[from] crate::management::ApiKeyError),

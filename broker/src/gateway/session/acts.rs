@@ -43,7 +43,7 @@ impl<E: Effects> Turn<'_, E> {
     pub(super) fn perform(&mut self, request: Request, to: ReplyTo) {
         let outcome = match request {
             Request::Hello { source, nonce } => return self.hello(source, nonce, &to),
-            Request::Answer(form) => return self.answer(form, to),
+            Request::Answer(answer) => return self.answer(answer, to),
             Request::Refresh { token } => return self.refresh(token, to),
             Request::Ping => Ok(()),
             Request::Subscribe(channel) => self.subscribe(&channel),

@@ -3,8 +3,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use countersign_node_proto::{ChannelName, Publication};
 
+use crate::challenge::Answer;
 use crate::close::CloseReason;
-use crate::gateway::request::{AnswerForm, Token};
+use crate::gateway::request::Token;
 use crate::gateway::template::TemplateError;
 use crate::identity::Principal;
 use crate::telemetry::LimitHit;
@@ -55,7 +56,7 @@ pub trait Effects {
     /// The challenge is on its way to the client: the live state and the gauge move on.
     fn mark_challenged(&mut self);
     /// Hands the one answer to the judge: `Verdict` follows.
-    fn judge(&mut self, answer: AnswerForm);
+    fn judge(&mut self, answer: Answer);
     /// The connection is verified: in the live state, the registry and the gauge. False: it closed meanwhile, on another
     /// thread, and is not.
     fn mark_verified(&mut self) -> bool;

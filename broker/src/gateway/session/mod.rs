@@ -21,11 +21,10 @@ use countersign_node_proto::ConnectionId;
 pub use effects::{Effects, PublishError, SubscribeError};
 
 use self::turn::Turn;
-use super::fault::CompileFault;
 use super::request::ReplyTo;
 use super::routes::Routes;
 use super::rules::{ChannelRules, Standing};
-use crate::config::{Builtin, Carrier, ChallengeSettings, Settings};
+use crate::config::{Builtin, Carrier, ChallengeSettings, Fault, RouteSettings, Settings};
 use crate::hub::Dialect;
 use crate::identity::Principal;
 use crate::telemetry::VerdictLabel;
@@ -50,16 +49,10 @@ impl SessionConfig {
     ///
     /// # Errors
     /// Every fault of the configuration, not just the first.
-    pub fn compile(settings: &Settings) -> Result<Self, Vec<CompileFault>> {
+    pub fn compile(settings: &Settings) -> Result<Self, Vec<Fault>> {
         let routes = Routes::compile(&settings.routes, settings.gateway.limits.message_max_bytes);
         let rules = ChannelRules::compile(&settings.channels);
-        let carried = settings.challenge.enabled && settings.challenge.carrier == Carrier::EchoFunction;
-        let answerable =
-            settings.routes.is_empty() || settings.routes.values().any(|route| route.builtin == Some(Builtin::Answer));
-        let unanswerable = (carried && !answerable).then(|| {
-            CompileFault::new("challenge.carrier", "plain clients are challenged, but no route leads to the built-in `answer`")
-        });
-        match (routes, rules, unanswerable) {
+        match (routes, rules, unanswerable(settings)) {
             (Ok(routes), Ok(rules), None) => Ok(Self {
                 routes,
                 rules,
@@ -74,12 +67,27 @@ impl SessionConfig {
         }
     }
 
+    /// What [`SessionConfig::compile`] would find wrong: a [`crate::config::Check`].
+    #[must_use]
+    pub fn check(settings: &Settings) -> Vec<Fault> {
+        Self::compile(settings).err().unwrap_or_default()
+    }
+
     /// Is a client of this dialect challenged? Then its messages stay small until it is verified, and the handshake
     /// needs room among the pending challenges.
     #[must_use]
     pub fn challenges(&self, dialect: Dialect) -> bool {
         self.challenge.enabled && (dialect == Dialect::Native || self.challenge.carrier == Carrier::EchoFunction)
     }
+}
+
+/// A carrier whose clients could never answer.
+fn unanswerable(settings: &Settings) -> Option<Fault> {
+    let carried = settings.challenge.enabled && settings.challenge.carrier == Carrier::EchoFunction;
+    let answerable = |route: &RouteSettings| route.builtin == Some(Builtin::Answer);
+    let fault = carried && !settings.routes.is_empty() && !settings.routes.values().any(answerable);
+    let message = "plain clients are challenged, but no route takes their answer";
+    fault.then(|| Fault::new("challenge.carrier", message, "add a route with `builtin = \"answer\"`"))
 }
 
 /// What the handshake settled.

@@ -42,7 +42,7 @@ fn domain_security_asks_for_what_its_clients_send() {
 
 /// A connection of ada's, opened with `?connectionType=greeting&Authorizer=…`.
 fn secured() -> Bench {
-    Bench::new(SECURED_SOCKET, Dialect::Plain).of("ada", 50).from_nowhere().naming("greeting").check(
+    Bench::new(SECURED_SOCKET, Dialect::Plain).of("ada", 50).without_origin().naming("greeting").check(
         r"
         @ open
         ! raise limits
@@ -54,7 +54,7 @@ fn secured() -> Bench {
 #[test]
 fn a_connect_subscribes_to_the_connection_type() {
     secured();
-    Bench::new(SECURED_SOCKET, Dialect::Plain).of("ada", 50).from_nowhere().naming("other").check(
+    Bench::new(SECURED_SOCKET, Dialect::Plain).of("ada", 50).without_origin().naming("other").check(
         r"
         @ open
         ! raise limits
@@ -123,12 +123,12 @@ fn challenged() -> Bench {
 }
 
 /// What that page's client sends back.
-const RETURNED: &str = r#"> {"action":"OnMessage","msg":{"domain":"localhost","key":"0011","index":0},"token":"T"}"#;
+const RETURNED: &str = r#"> {"action":"OnMessage","msg":{"domain":"localhost","key":"0000000700000000000000000000000000000000000000000000000000000000","origin":"http://localhost:3000","index":0},"token":"T"}"#;
 
 #[test]
 fn a_right_answer_verifies_in_silence() {
     challenged()
-        .check(&format!("{RETURNED}\n! judge localhost 0011"))
+        .check(&format!("{RETURNED}\n! judge http://localhost:3000 7"))
         .check("@ verdict verified\n! verified\n! raise limits\n@ gone");
 }
 
@@ -136,8 +136,8 @@ fn a_right_answer_verifies_in_silence() {
 fn index_and_token_choose_nothing() {
     for (index, token) in [("7", "\"other\""), ("\"constructor\"", "null"), ("null", "{}"), ("-1", "[]")] {
         let answer = format!(
-            r#"> {{"action":"OnMessage","msg":{{"domain":"localhost","key":"0011","index":{index}}},"token":{token}}}
-            ! judge localhost 0011"#
+            r#"> {{"action":"OnMessage","msg":{{"origin":"http://localhost:3000","key":"0000000700000000000000000000000000000000000000000000000000000000","index":{index}}},"token":{token}}}
+            ! judge http://localhost:3000 7"#
         );
         challenged().check(&answer);
     }
@@ -145,7 +145,7 @@ fn index_and_token_choose_nothing() {
 
 #[test]
 fn a_wrong_answer_ends_the_socket() {
-    let judged = || challenged().check(&format!("{RETURNED}\n! judge localhost 0011"));
+    let judged = || challenged().check(&format!("{RETURNED}\n! judge http://localhost:3000 7"));
     judged().check("@ verdict wrong_answer\n! close 4403");
     judged().check("@ verdict origin_mismatch\n! close 4403");
     challenged().check("> {\"action\":\"OnMessage\"}\n! judge malformed\n@ verdict wrong_answer\n! close 4403");
@@ -164,13 +164,14 @@ fn an_answer_before_the_executable_ends_the_socket() {
 
 #[test]
 fn a_second_answer_ends_the_socket() {
-    challenged().check(&format!("{RETURNED}\n! judge localhost 0011\n{RETURNED}\n! close 4403\n@ verdict verified\n@ gone"));
+    challenged()
+        .check(&format!("{RETURNED}\n! judge http://localhost:3000 7\n{RETURNED}\n! close 4403\n@ verdict verified\n@ gone"));
 }
 
 #[test]
 fn a_socket_that_closed_while_its_answer_was_judged_is_never_verified() {
-    challenged().check(&format!("{RETURNED}\n! judge localhost 0011\n@ gone\n@ verdict verified"));
-    challenged().check(&format!("{RETURNED}\n! judge localhost 0011\n@ closed elsewhere\n@ verdict verified\n@ gone"));
+    challenged().check(&format!("{RETURNED}\n! judge http://localhost:3000 7\n@ gone\n@ verdict verified"));
+    challenged().check(&format!("{RETURNED}\n! judge http://localhost:3000 7\n@ closed elsewhere\n@ verdict verified\n@ gone"));
 }
 
 #[test]

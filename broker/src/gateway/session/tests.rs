@@ -10,8 +10,9 @@ use countersign_node_proto::{ChannelName, Payload, Publication};
 use proptest::prelude::*;
 
 use super::*;
+use crate::challenge::Answer;
 use crate::close::CloseReason;
-use crate::gateway::request::{AnswerForm, Token};
+use crate::gateway::request::Token;
 use crate::gateway::template::TemplateError;
 use crate::telemetry::{Label as _, LimitHit};
 
@@ -81,11 +82,11 @@ impl Effects for Recorder {
         self.act("challenged");
     }
 
-    fn judge(&mut self, answer: AnswerForm) {
+    fn judge(&mut self, answer: Answer) {
         self.act(match answer {
-            AnswerForm::Lanes { origin, lanes, .. } => format!("judge {origin} {}", lanes[0]),
-            AnswerForm::Function { domain, key, .. } => format!("judge {domain} {key}"),
-            AnswerForm::Malformed => "judge malformed".to_owned(),
+            Answer::Native(answer) => format!("judge {} {}", answer.origin, answer.lanes.values()[0]),
+            Answer::Echo(answer) => format!("judge {} {}", answer.origin, answer.lanes.values()[0]),
+            Answer::Malformed => "judge malformed".to_owned(),
         });
     }
 
@@ -165,7 +166,7 @@ impl Bench {
         self
     }
 
-    pub(super) fn from_nowhere(mut self) -> Self {
+    pub(super) fn without_origin(mut self) -> Self {
         self.session.state.facts.origin = None;
         self
     }
@@ -633,9 +634,10 @@ fn every_fault_of_the_configuration_is_found_at_once() {
     )
     .unwrap();
     let faults = SessionConfig::compile(&settings).unwrap_err();
-    let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+    let paths: Vec<String> = faults.iter().map(|fault| fault.key.to_string()).collect();
     assert_eq!(paths, ["routes.X.reply", "channels[0].pattern", "challenge.carrier"]);
-    assert!(faults[1].to_string().starts_with("channels[0].pattern: three stars"));
+    assert!(faults[1].message.starts_with("three stars"));
+    assert_eq!(SessionConfig::check(&settings), faults);
 }
 
 /// Everything that can happen, in the words of the scripts.
@@ -663,7 +665,7 @@ fn any_input() -> impl Strategy<Value = String> {
         r#"{"id":1,"action":"unsubscribe","channel":"open"}"#,
         r#"{"id":1,"action":"publish","channel":"open","data":1}"#,
         r#"{"id":1,"action":"refresh","token":"t"}"#,
-        r#"{"action":"OnMessage","msg":{"domain":"d","key":"k"},"token":"t"}"#,
+        r#"{"action":"OnMessage","msg":{"origin":"o","key":"0000000700000000000000000000000000000000000000000000000000000000"},"token":"t"}"#,
         r#"{"action":"SAY","room":"blue"}"#,
         "no json",
     ];
@@ -679,7 +681,7 @@ fn any_input() -> impl Strategy<Value = String> {
 /// The way to an answer, so that chance need not find it.
 fn likely_start() -> impl Strategy<Value = Vec<String>> {
     let steps = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
-    let function = r#"> {"action":"OnMessage","msg":{"domain":"d","key":"k"}}"#;
+    let function = r#"> {"action":"OnMessage","msg":{"origin":"o","key":"0000000700000000000000000000000000000000000000000000000000000000"}}"#;
     let (hello, answer) = (format!("> {HELLO}"), format!("> {ANSWER}"));
     prop_oneof![
         Just(Vec::new()),

@@ -4,11 +4,12 @@ use bytes::Bytes;
 use countersign_node_proto::ChannelName;
 
 use super::{ChallengeFrame, Effects, Event, Life, Proof, SessionConfig, State};
+use crate::challenge::Answer;
 use crate::close::CloseReason;
 use crate::config::OnFailure;
 use crate::gateway::native::{self, Act, NativeRequest, Push, Refused};
 use crate::gateway::plain::{self, ActionFrame, Notice};
-use crate::gateway::request::{AnswerForm, ErrorCode, Failure, ReplyTo};
+use crate::gateway::request::{ErrorCode, Failure, ReplyTo};
 use crate::gateway::routes::Route;
 use crate::hub::Dialect;
 use crate::identity::Principal;
@@ -200,11 +201,11 @@ impl<E: Effects> Turn<'_, E> {
     }
 
     /// The answer, once, and after the challenge: anything else is an attack or a bug, and ends the connection.
-    pub(super) fn answer(&mut self, form: AnswerForm, to: ReplyTo) {
+    pub(super) fn answer(&mut self, answer: Answer, to: ReplyTo) {
         match self.state.proof {
             Proof::Pending => {
                 self.state.proof = Proof::Judging(to);
-                self.effects.judge(form);
+                self.effects.judge(answer);
             }
             Proof::NotDue => self.fail_request(&to, ErrorCode::NotAvailable.because("no challenge is due here")),
             Proof::AwaitingHello | Proof::Issuing | Proof::Judging(_) | Proof::Verified | Proof::Failed => {
