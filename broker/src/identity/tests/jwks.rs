@@ -29,6 +29,8 @@ struct Elsewhere {
     keys: SigningKeys,
     reply: Arc<Mutex<Reply>>,
     hits: Arc<AtomicUsize>,
+    /// Requests that followed a redirect.
+    strayed: Arc<AtomicUsize>,
     url: String,
     server: ServerHandle,
     _folder: tempfile::TempDir,
@@ -42,8 +44,10 @@ impl Elsewhere {
         let keys = SigningKeys::open(folder.path().join("keys"), &pool, 1_000, Clock::system(), Arc::default()).unwrap();
         let reply = Arc::new(Mutex::new(Reply::Keys(keys.jwks())));
         let hits = Arc::new(AtomicUsize::new(0));
-        let (said, counted) = (Arc::clone(&reply), Arc::clone(&hits));
+        let strayed = Arc::new(AtomicUsize::new(0));
+        let (said, counted, off_path) = (Arc::clone(&reply), Arc::clone(&hits), Arc::clone(&strayed));
         let server = HttpServer::new(move || {
+            let strayed = Arc::clone(&off_path);
             let (said, counted) = (Arc::clone(&said), Arc::clone(&counted));
             let answer = move || {
                 let reply = said.lock().unwrap().clone();
@@ -58,14 +62,18 @@ impl Elsewhere {
                     }
                 }
             };
-            App::new().default_service(web::to(answer))
+            let elsewhere = move || {
+                strayed.fetch_add(1, Ordering::SeqCst);
+                std::future::ready(HttpResponse::Ok().finish())
+            };
+            App::new().route("/strayed", web::to(elsewhere)).default_service(web::to(answer))
         });
         let server = server.workers(1).disable_signals().shutdown_timeout(0).bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/jwks", server.addrs()[0]);
         let server = server.run();
         let handle = server.handle();
         actix_web::rt::spawn(server);
-        Self { keys, reply, hits, url, server: handle, _folder: folder }
+        Self { keys, reply, hits, strayed, url, server: handle, _folder: folder }
     }
 
     fn say(&self, reply: Reply) {
@@ -171,13 +179,14 @@ async fn keys_are_kept_while_their_issuer_fails() {
     let elsewhere = Elsewhere::start().await;
     let (verifier, _fetcher) = elsewhere.verifier(BRISK);
     assert!(verifier.verify(&elsewhere.token()).await.is_ok());
-    let target = elsewhere.url.replace("/jwks", "/elsewhere");
+    let target = elsewhere.url.replace("/jwks", "/strayed");
     for reply in [Reply::Status(500), Reply::Redirect(target), Reply::Body(200_000), Reply::Keys(json!({"keys": []}))] {
         elsewhere.say(reply);
         let seen = elsewhere.hits();
         until("two more attempts", || elsewhere.hits() >= seen + 2).await;
         assert!(verifier.verify(&elsewhere.token()).await.is_ok());
     }
+    assert_eq!(elsewhere.strayed.load(Ordering::SeqCst), 0, "no redirect was followed");
     elsewhere.server.stop(false).await;
 }
 
