@@ -2,8 +2,12 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::Outcome;
+
+/// Between two questions whether all sockets are accepted.
+const ACCEPT_POLL: Duration = Duration::from_millis(10);
 
 /// Publishes the same message over and over.
 pub(super) enum Publisher {
@@ -86,7 +90,7 @@ pub(super) fn wait_until_accepted(address: SocketAddr, sockets: usize) -> Outcom
         if read_line(&mut stream)?.parse::<usize>()? >= sockets {
             return Ok(());
         }
-        std::thread::yield_now();
+        std::thread::sleep(ACCEPT_POLL);
     }
 }
 

@@ -1,6 +1,7 @@
 use std::io::{self, BufRead as _};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -19,17 +20,25 @@ const EVENTS_MAX: usize = 1_024;
 /// Bytes of the shared read buffer.
 const READ_BUFFER: usize = 64 * 1024;
 
+/// An order whose sockets get nothing at all for this long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Follows orders until standard input ends.
 ///
 /// # Errors
 /// If the operating system refuses what an event loop needs.
 pub(crate) fn run() -> Outcome<()> {
     let mut poll = Poll::new()?;
-    let orders = read_orders(Arc::new(Waker::new(poll.registry(), ORDERS)?));
+    // Kept here as well: a waker that goes takes its last wake-up with it.
+    let waker = Arc::new(Waker::new(poll.registry(), ORDERS)?);
+    let orders = read_orders(Arc::clone(&waker));
     let mut swarm = Swarm::new();
     let mut events = Events::with_capacity(EVENTS_MAX);
     loop {
-        poll.poll(&mut events, None).or_else(ignore_interrupt)?;
+        poll.poll(&mut events, Some(PATIENCE)).or_else(ignore_interrupt)?;
+        if events.is_empty() {
+            swarm.despair();
+        }
         for event in &events {
             if event.token() != ORDERS {
                 swarm.handle(event.token().0, event.is_writable());
@@ -73,9 +82,9 @@ enum Flow {
 
 /// What the current order waits for.
 enum Goal {
-    /// Every socket that was asked for is ready or failed.
+    /// Every socket that was asked for is ready.
     Connected,
-    /// So many messages came in, or can come in no more.
+    /// So many messages came in.
     Messages(u64),
 }
 
@@ -191,10 +200,21 @@ impl Swarm {
         }
     }
 
+    /// Gives up what the current order waits for: nothing came in for too long.
+    fn despair(&mut self) {
+        let Some(goal) = &self.goal else { return };
+        let missing = match goal {
+            Goal::Connected => format!("{} sockets are not ready", self.to_dial + self.on_their_way),
+            Goal::Messages(messages) => format!("{} of {messages} messages came", self.shared.messages),
+        };
+        self.reply.fault.get_or_insert(format!("{missing}, and nothing more for {} s", PATIENCE.as_secs()));
+    }
+
     fn answer_if_done(&mut self) -> Outcome<()> {
         let done = match self.goal {
+            Some(_) if self.reply.lost > 0 || self.reply.fault.is_some() => true,
             Some(Goal::Connected) => self.to_dial == 0 && self.on_their_way == 0,
-            Some(Goal::Messages(messages)) => self.shared.messages >= messages || self.reply.lost > 0,
+            Some(Goal::Messages(messages)) => self.shared.messages >= messages,
             None => false,
         };
         if done {

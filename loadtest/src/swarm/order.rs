@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// What a client process should do next. It does one thing at a time and answers each order once.
+/// What a client process should do next. It does one thing at a time and answers each order once:
+/// when it is done, or when it cannot be done any more.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
-    /// Open sockets until all are ready or failed.
+    /// Open sockets until all are ready.
     Connect(Connect),
     /// Answer when this many messages have come in altogether since the start.
     Await {
