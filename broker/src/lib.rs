@@ -1,11 +1,13 @@
 //! A Countersign node.
 
 pub mod authorizer;
+pub mod backoff;
 pub mod challenge;
 pub mod cli;
 pub mod close;
 pub mod cluster;
 pub mod config;
+pub mod demo;
 pub mod edge;
 pub mod gateway;
 pub mod hub;

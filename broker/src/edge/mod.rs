@@ -1,11 +1,20 @@
-//! What every HTTP endpoint of a node shares: origins and CORS, the shape of an error, the client's address.
+//! What every HTTP endpoint of a node shares: origins and CORS, the shape of an error, the client's address;
+//! and the listeners on which they stand.
 
 mod address;
 mod cors;
 mod error;
+mod listener;
 mod origin;
+mod socket;
+mod tls;
+mod vouch;
 
 pub use address::ClientAddress;
 pub use cors::Cors;
 pub use error::{Refusal, refuse};
+pub use listener::{ListenerSpec, bind, serve, worker_count};
 pub use origin::{Origin, OriginError, OriginList, OriginVerdict};
+pub use socket::{Socket, SocketControl};
+pub use tls::{Tls, TlsError};
+pub use vouch::{IdentityHeaders, NO_VALUE, identity_value};

@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use countersign_node_proto::{ConnectionId, Generation, Payload};
 
 use crate::close::CloseReason;
+use crate::edge::IdentityHeaders;
 use crate::identity::Principal;
 
 /// Where a connection is in its life: forward only, and `Closed` is final.
@@ -78,6 +79,14 @@ pub struct LiveConnection {
     pub mailbox: Box<dyn Mailbox>,
     principal: ArcSwapOption<Principal>,
     state: AtomicU8,
+    /// Made at the first decision, for the principal of then: most connections never need it.
+    vouched: ArcSwapOption<Vouched>,
+}
+
+/// Identity headers, and whom they were made for.
+struct Vouched {
+    principal: Option<Arc<Principal>>,
+    headers: Arc<IdentityHeaders>,
 }
 
 impl LiveConnection {
@@ -102,7 +111,23 @@ impl LiveConnection {
             mailbox,
             principal: ArcSwapOption::new(principal),
             state: AtomicU8::new(ConnectionState::Accepted as u8),
+            vouched: ArcSwapOption::empty(),
         }
+    }
+
+    /// What a decision says of this connection while `principal` is its own.
+    #[must_use]
+    pub fn identity(&self, principal: Option<&Arc<Principal>>) -> Arc<IdentityHeaders> {
+        if let Some(vouched) = &*self.vouched.load()
+            && vouched.principal.as_ref().map(Arc::as_ptr) == principal.map(Arc::as_ptr)
+        {
+            return vouched.headers.clone();
+        }
+        let subject = principal.map(|principal| principal.subject.as_str());
+        let headers = Arc::new(IdentityHeaders::new(subject, self.origin.as_deref()));
+        let vouched = Vouched { principal: principal.cloned(), headers: headers.clone() };
+        self.vouched.store(Some(Arc::new(vouched)));
+        headers
     }
 
     /// Where it is in its life.
@@ -115,6 +140,12 @@ impl LiveConnection {
     pub fn advance(&self, next: ConnectionState) -> bool {
         let step = |now: u8| (now < next as u8).then_some(next as u8);
         self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, step).is_ok()
+    }
+
+    /// Ends the connection's rights at once and starts its closing handshake.
+    pub fn close(&self, reason: CloseReason) {
+        self.advance(ConnectionState::Closed);
+        self.mailbox.close(reason);
     }
 
     /// Whom the connection's token names.
@@ -186,6 +217,13 @@ impl LiveConnections {
     pub fn snapshot(&self) -> Vec<Arc<LiveConnection>> {
         let all = |shard: &Shard| shard.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>();
         self.shards.iter().flat_map(all).collect()
+    }
+
+    /// Closes every connection whose principal is such; how many there were.
+    pub fn close_where(&self, such: impl Fn(&Principal) -> bool, reason: CloseReason) -> usize {
+        let all = self.snapshot();
+        let named = all.iter().filter(|connection| connection.principal().is_some_and(|principal| such(&principal)));
+        named.map(|connection| connection.close(reason)).count()
     }
 
     /// The shard of an id.

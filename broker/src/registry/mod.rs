@@ -1,15 +1,26 @@
 //! Who is connected: this node's live connections, and the registry that all nodes share.
 //!
 //! - [`live`]: the connections that this node owns, answered from memory by every thread.
-//! - [`Registry`]: the shared store, written in batches by the registry keeper; no socket waits on it.
+//! - [`Registry`]: the shared store. [`MemoryRegistry`] serves one node, or several in one process.
+//! - [`RegistryKeeper`]: what sockets tell the registry, written in batches; no socket waits on it.
+//! - [`LeaseKeeper`]: says, every few seconds, that this node is alive.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+mod keeper;
+mod lease;
 mod live;
+mod memory;
+mod pending;
 
 use async_trait::async_trait;
 use countersign_node_proto::{ChannelName, ConnectionId, Generation, NodeId};
 use serde::{Deserialize, Serialize};
 
+pub use keeper::RegistryKeeper;
+pub use lease::{LEASE, LeaseKeeper};
 pub use live::{ConnectionState, LiveConnection, LiveConnections, Mailbox, PostError};
+pub use memory::MemoryRegistry;
 
 /// What all nodes know of one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -219,6 +219,8 @@ pub struct Metrics {
     pub message_bytes: Counters<Direction>,
     /// Publications accepted.
     pub publications: IntCounter,
+    /// Publications queued towards a worker that its shard did not deliver: it panicked, or its thread ended.
+    pub hub_deliveries_lost: IntCounter,
     /// Live subscriptions.
     pub subscriptions: IntGauge,
     /// Bytes queued towards a client when the socket takes them.
@@ -301,6 +303,10 @@ impl Metrics {
             messages: Counters::register(r, "countersign_messages_total", "Messages by direction."),
             message_bytes: Counters::register(r, "countersign_message_bytes_total", "Payload bytes by direction."),
             publications: counter("countersign_publications_total", "Publications accepted."),
+            hub_deliveries_lost: counter(
+                "countersign_hub_deliveries_lost_total",
+                "Publications queued towards a worker thread that were not delivered there.",
+            ),
             subscriptions: gauge("countersign_subscriptions", "Live subscriptions."),
             outbound_queue_bytes: histogram(
                 "countersign_outbound_queue_bytes",

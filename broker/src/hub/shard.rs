@@ -1,0 +1,135 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{Actor, Addr, AsyncContext as _, Context, Handler, Message};
+use countersign_node_proto::{ChannelName, ConnectionId};
+
+use super::fanout::{Hub, Reservation, Slot};
+use super::outbox::Outbox;
+use super::table::{AlreadySubscribed, Envelope, NotSubscribed, Table};
+
+/// The subscriptions of one worker thread: a cheap handle for the connections of that thread.
+///
+/// When the last handle is dropped the thread takes no more part. The subscriptions outlive the actor that delivers to
+/// them, so a restart of the actor loses only what was in its mailbox.
+#[derive(Clone)]
+pub struct Shard {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    hub: Arc<Hub>,
+    slot: Arc<Slot>,
+    // Borrowed for the length of one call; an outbox never calls back.
+    table: Rc<RefCell<Table>>,
+}
+
+impl Shard {
+    pub(super) fn new(hub: Arc<Hub>, slot: Arc<Slot>) -> Self {
+        Self { inner: Rc::new(Inner { hub, slot, table: Rc::default() }) }
+    }
+
+    /// A new actor for this shard; it makes its address known when it starts. At most one may run.
+    #[must_use]
+    pub fn actor(&self) -> HubShard {
+        HubShard { slot: self.inner.slot.clone(), table: self.inner.table.clone() }
+    }
+
+    /// Starts the actor without a supervisor.
+    pub fn start(&self) -> Addr<HubShard> {
+        self.actor().start()
+    }
+
+    /// From now on the connection gets what is published on the channel.
+    ///
+    /// # Errors
+    /// [`AlreadySubscribed`], and nothing changes.
+    pub fn subscribe(&self, channel: &ChannelName, outbox: Rc<Outbox>) -> Result<(), AlreadySubscribed> {
+        let is_first = self.inner.table.borrow_mut().subscribe(channel, outbox)?;
+        if is_first {
+            self.inner.hub.join(channel, &self.inner.slot);
+        }
+        self.inner.hub.metrics().subscriptions.inc();
+        Ok(())
+    }
+
+    /// From now on it does not.
+    ///
+    /// # Errors
+    /// [`NotSubscribed`], and nothing changes.
+    pub fn unsubscribe(&self, channel: &ChannelName, id: ConnectionId) -> Result<(), NotSubscribed> {
+        let was_last = self.inner.table.borrow_mut().unsubscribe(channel, id)?;
+        if was_last {
+            self.inner.hub.leave(channel, &self.inner.slot);
+        }
+        self.inner.hub.metrics().subscriptions.dec();
+        Ok(())
+    }
+
+    /// Ends every subscription of a connection; how many there were.
+    pub fn drop_connection(&self, id: ConnectionId) -> usize {
+        let (ended, empty) = self.inner.table.borrow_mut().drop_connection(id);
+        empty.iter().for_each(|channel| self.inner.hub.leave(channel, &self.inner.slot));
+        self.inner.hub.metrics().subscriptions.sub(i64::try_from(ended).unwrap_or(i64::MAX));
+        ended
+    }
+
+    /// Subscriptions of a connection.
+    #[must_use]
+    pub fn subscriptions(&self, id: ConnectionId) -> usize {
+        self.inner.table.borrow().of_connection(id).len()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let table = self.table.take();
+        table.channels().for_each(|channel| self.hub.leave(channel, &self.slot));
+        self.hub.metrics().subscriptions.sub(i64::try_from(table.len()).unwrap_or(i64::MAX));
+        self.slot.address.store(None);
+    }
+}
+
+/// The actor that delivers publications to the subscribers of its thread.
+pub struct HubShard {
+    slot: Arc<Slot>,
+    table: Rc<RefCell<Table>>,
+}
+
+impl Actor for HubShard {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.slot.address.store(Some(Arc::new(ctx.address().recipient())));
+    }
+}
+
+/// A publication for the subscribers of one thread.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Deliver {
+    envelope: Arc<Envelope>,
+    reservation: Reservation,
+}
+
+impl Deliver {
+    pub(super) fn new(envelope: Arc<Envelope>, reservation: Reservation) -> Self {
+        Self { envelope, reservation }
+    }
+}
+
+impl Handler<Deliver> for HubShard {
+    type Result = ();
+
+    fn handle(&mut self, deliver: Deliver, _: &mut Self::Context) {
+        #[cfg(test)]
+        assert_ne!(deliver.envelope.publication.channel.as_str(), tests::PANIC, "injected");
+        self.table.borrow().deliver(&deliver.envelope);
+        deliver.reservation.delivered();
+    }
+}
+
+#[cfg(test)]
+#[path = "shard_tests.rs"]
+mod tests;

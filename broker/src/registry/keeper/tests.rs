@@ -1,0 +1,182 @@
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use countersign_node_proto::{NodeId, Publication};
+
+use super::*;
+use crate::registry::{MemoryRegistry, Page, conformance};
+
+/// A registry that can be away, and counts its calls.
+#[derive(Default)]
+struct Flaky {
+    memory: MemoryRegistry,
+    away: AtomicBool,
+    calls: AtomicUsize,
+    largest_batch: AtomicUsize,
+}
+
+#[async_trait]
+impl Registry for Flaky {
+    async fn apply(&self, writes: &[Write]) -> Result<(), RegistryUnavailable> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.largest_batch.fetch_max(writes.len(), Ordering::Relaxed);
+        if self.away.load(Ordering::Relaxed) {
+            return Err(RegistryUnavailable("away".to_owned()));
+        }
+        self.memory.apply(writes).await
+    }
+    async fn find(&self, id: ConnectionId) -> Result<Option<Entry>, RegistryUnavailable> {
+        self.memory.find(id).await
+    }
+    async fn by_principal(&self, p: &str, after: Option<ConnectionId>, limit: usize) -> Result<Page, RegistryUnavailable> {
+        self.memory.by_principal(p, after, limit).await
+    }
+    async fn by_channel(
+        &self,
+        channel: &ChannelName,
+        after: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Page, RegistryUnavailable> {
+        self.memory.by_channel(channel, after, limit).await
+    }
+    async fn count(&self) -> Result<usize, RegistryUnavailable> {
+        self.memory.count().await
+    }
+    async fn renew_lease(&self, node: NodeId, lease: Duration) -> Result<(), RegistryUnavailable> {
+        self.memory.renew_lease(node, lease).await
+    }
+    async fn forget_node(&self, node: NodeId) -> Result<(), RegistryUnavailable> {
+        self.memory.forget_node(node).await
+    }
+}
+
+/// A bus that notes, for each invalidation, whether the registry still held the entry then.
+struct Witness {
+    registry: Arc<Flaky>,
+    seen: Mutex<Vec<(Invalidate, bool)>>,
+}
+
+#[async_trait]
+impl Bus for Witness {
+    async fn publish(&self, _: Publication) -> Result<usize, BusUnavailable> {
+        Ok(0)
+    }
+    async fn send(&self, _: NodeId, _: NodeMessage) -> Result<(), BusUnavailable> {
+        Ok(())
+    }
+    async fn broadcast(&self, message: NodeMessage) -> Result<(), BusUnavailable> {
+        let NodeMessage::Invalidate(invalidate) = message else { return Ok(()) };
+        let there = match &invalidate {
+            Invalidate::Connection(id) => self.registry.find(*id).await.unwrap().is_some(),
+            _ => false,
+        };
+        self.seen.lock().unwrap().push((invalidate, there));
+        Ok(())
+    }
+    fn subscribe(&self, _: &ChannelName) {}
+    fn unsubscribe(&self, _: &ChannelName) {}
+    fn silence(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+struct Bench {
+    registry: Arc<Flaky>,
+    bus: Arc<Witness>,
+    keeper: RegistryKeeper,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let registry = Arc::new(Flaky::default());
+        registry.renew_lease(NodeId::from_bytes([1; 8]), Duration::from_secs(1_000_000)).await.unwrap();
+        let bus = Arc::new(Witness { registry: registry.clone(), seen: Mutex::default() });
+        let keeper = RegistryKeeper::new(registry.clone(), bus.clone());
+        Self { registry, bus, keeper }
+    }
+
+    fn start(&self) {
+        let keeper = self.keeper.clone();
+        tokio::spawn(async move { keeper.run().await });
+    }
+
+    async fn is_there(&self, entry: &Entry) -> bool {
+        self.registry.find(entry.id).await.unwrap().is_some()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_acts_become_few_calls_of_bounded_size() {
+    let bench = Bench::new().await;
+    for number in 0..2_000_u16 {
+        let mut entry = conformance::entry(1, 1);
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        entry.id = ConnectionId::from_bytes(bytes);
+        let (id, generation) = (entry.id, entry.generation);
+        bench.keeper.register(entry);
+        bench.keeper.verify(id, generation);
+    }
+    assert_eq!(bench.keeper.backlog(), 2_000);
+    bench.start();
+    bench.keeper.flush().await;
+    assert_eq!(bench.registry.count().await.unwrap(), 2_000);
+    assert_eq!(bench.registry.calls.load(Ordering::Relaxed), 4);
+    assert_eq!(bench.registry.largest_batch.load(Ordering::Relaxed), BATCH_MAX);
+    assert_eq!(bench.keeper.backlog(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_nodes_forget_only_after_the_removal_was_applied() {
+    let bench = Bench::new().await;
+    bench.start();
+    let entry = conformance::entry(1, 1);
+    bench.keeper.register(entry.clone());
+    bench.keeper.flush().await;
+    assert!(bench.is_there(&entry).await);
+    bench.keeper.remove(entry.id, entry.generation);
+    bench.keeper.flush().await;
+    assert!(!bench.is_there(&entry).await);
+    assert_eq!(*bench.bus.seen.lock().unwrap(), [(Invalidate::Connection(entry.id), false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_registry_is_away_others_forget_at_once_and_the_removal_follows() {
+    let bench = Bench::new().await;
+    bench.start();
+    let (one, two) = (conformance::entry(1, 1), conformance::entry(2, 1));
+    bench.keeper.register(one.clone());
+    bench.keeper.register(two.clone());
+    bench.keeper.flush().await;
+    bench.registry.away.store(true, Ordering::Relaxed);
+    bench.keeper.remove(one.id, one.generation);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!bench.keeper.is_reachable());
+    bench.keeper.remove(two.id, two.generation);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let told: Vec<_> = bench.bus.seen.lock().unwrap().drain(..).collect();
+    assert_eq!(told, [(Invalidate::Connection(one.id), true), (Invalidate::Connection(two.id), true)]);
+    bench.registry.away.store(false, Ordering::Relaxed);
+    bench.keeper.flush().await;
+    assert!(bench.keeper.is_reachable());
+    assert!(!bench.is_there(&one).await && !bench.is_there(&two).await);
+    assert_eq!(bench.bus.seen.lock().unwrap().len(), 2, "told again, now that a load finds nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn churn_while_the_registry_is_away_costs_nothing() {
+    let bench = Bench::new().await;
+    bench.registry.away.store(true, Ordering::Relaxed);
+    bench.start();
+    bench.keeper.register(conformance::entry(255, 1));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for number in 0..200 {
+        let entry = conformance::entry(number, 1);
+        bench.keeper.register(entry.clone());
+        bench.keeper.remove(entry.id, entry.generation);
+    }
+    assert_eq!(bench.keeper.backlog(), 1);
+    bench.registry.away.store(false, Ordering::Relaxed);
+    bench.keeper.flush().await;
+    assert_eq!(bench.registry.count().await.unwrap(), 1);
+}
