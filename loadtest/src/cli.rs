@@ -67,6 +67,8 @@ pub(crate) enum Role {
         /// Worker threads
         workers: usize,
     },
+    /// Two nodes that share registry and bus
+    Pair,
     /// The bare handler
     Header {
         /// Worker threads

@@ -80,6 +80,7 @@ fn play(role: &Role) -> Outcome<()> {
         Role::Requests => swarm::run_requests(),
         Role::Raw { payload_len } => peer::run_raw(*payload_len),
         Role::Echo { workers } => peer::run_echo(*workers),
+        Role::Pair => peer::run_pair(),
         Role::Header { workers } => peer::run_header(*workers),
     }
 }

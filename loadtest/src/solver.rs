@@ -42,6 +42,9 @@ fn tapes(declarations: &str, origin: &str) -> Result<[Vec<i32>; 5], String> {
 
 #[cfg(test)]
 mod tests {
+    use countersign::challenge::{Constants, PageOrigin, Shape, Tapes, evaluate, generate, print};
+    use countersign_node_proto::ConnectionId;
+
     use super::*;
 
     /// The frame that a node prints around the assignments.
@@ -95,6 +98,25 @@ mod tests {
         check("v0=9;v0=f(v0,t1,1,5);", 9);
         // 97 * 3 = 291; imul(rotl(291, 8) ^ 98, 3) = (74496 ^ 98) * 3, then ^ 2 words.
         check("v0=f(v0,t4,8,3);", ((74_496 ^ 98) * 3) ^ 2);
+    }
+
+    #[test]
+    fn solver_agrees_with_the_node_on_what_it_prints() {
+        let id = ConnectionId::from_bytes([0xfe; 16]);
+        let page = PageOrigin::of_handshake(Some("https://load.example")).unwrap();
+        for seed in 0..200_u8 {
+            let (server_nonce, client_nonce) = ([seed; 32], [!seed; 32]);
+            let tapes = Tapes {
+                server_nonce: &server_nonce,
+                client_nonce: (seed % 2 == 0).then_some(&client_nonce),
+                connection: &id,
+                thumbprint: None,
+                origin: page.tape(),
+            };
+            let program = generate(&[seed; 32], Shape::new(128, Constants::Uniform).unwrap()).unwrap();
+            let expected = evaluate(&program, &tapes).unwrap();
+            assert_eq!(solve(&print(&program, &tapes, &page), page.tape()), Ok(*expected.values()), "seed {seed}");
+        }
     }
 
     #[test]

@@ -33,3 +33,23 @@ pub(crate) fn mint(wanted: &Verified, place: usize) -> Outcome<String> {
     };
     Ok(encode(&Header::default(), &claims, &EncodingKey::from_secret(wanted.secret.as_bytes()))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_signed_and_differ() {
+        let wanted = Verified {
+            path: "/ws".to_owned(),
+            origin: String::new(),
+            secret: "secret".to_owned(),
+            issuer: "issuer".to_owned(),
+            audience: "audience".to_owned(),
+            channel: None,
+        };
+        let [first, second] = [1, 2].map(|place| mint(&wanted, place).unwrap());
+        assert_eq!(first.split('.').count(), 3);
+        assert_ne!(first, second);
+    }
+}

@@ -17,7 +17,7 @@ async fn serve(workers: usize) -> Outcome<()> {
     let app = || App::new().route("/authorize", web::get().to(answer));
     let server = HttpServer::new(app).workers(workers).tcp_nodelay(true).disable_signals().bind("127.0.0.1:0")?;
     let address = *server.addrs().first().ok_or("not bound")?;
-    output::line(&Addresses { public: address, publish: address })?;
+    output::line(&Addresses { public: address, inner: address })?;
     std::thread::spawn(|| {
         wait_for_end_of_input();
         std::process::exit(0);

@@ -4,6 +4,7 @@
 
 mod echo;
 mod header;
+mod pair;
 mod raw;
 mod remote;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use echo::run as run_echo;
 pub(crate) use header::run as run_header;
+pub(crate) use pair::run as run_pair;
 pub(crate) use raw::run as run_raw;
 pub(crate) use remote::Peer;
 
@@ -22,8 +24,8 @@ pub(crate) use remote::Peer;
 pub(crate) struct Addresses {
     /// For clients.
     pub public: SocketAddr,
-    /// For who publishes.
-    pub publish: SocketAddr,
+    /// For who publishes, or asks for decisions.
+    pub inner: SocketAddr,
 }
 
 /// Returns when standard input ends: the scenario that started this process is gone.

@@ -20,7 +20,7 @@ type Subscribers = Arc<Mutex<Vec<TcpStream>>>;
 pub(crate) fn run(payload_len: usize) -> Outcome<()> {
     let public = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let publish = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    output::line(&Addresses { public: public.local_addr()?, publish: publish.local_addr()? })?;
+    output::line(&Addresses { public: public.local_addr()?, inner: publish.local_addr()? })?;
     let subscribers = Subscribers::default();
     let accepted = Arc::clone(&subscribers);
     std::thread::spawn(move || accept(&public, &accepted));

@@ -91,14 +91,14 @@ fn countersign(node: &Node, options: &Fanout, payload: &str) -> Outcome<Target> 
 }
 
 fn raw_loop(raw: &Peer, options: &Fanout) -> Outcome<Target> {
-    let publisher = Publisher::Line { address: raw.addresses.publish };
+    let publisher = Publisher::Line { address: raw.addresses.inner };
     let target = Target::new("raw write loop", raw.pid(), raw.addresses.public, options, Approach::Tcp, publisher)?;
-    wait_until_accepted(raw.addresses.publish, usize::try_from(options.subscribers)?)?;
+    wait_until_accepted(raw.addresses.inner, usize::try_from(options.subscribers)?)?;
     Ok(target)
 }
 
 fn bare_server(bare: &Peer, options: &Fanout, payload: &str) -> Outcome<Target> {
-    let publisher = Publisher::http(bare.addresses.publish, "/publish", None, &native_message(payload));
+    let publisher = Publisher::http(bare.addresses.inner, "/publish", None, &native_message(payload));
     Target::new("bare actix-web-actors", bare.pid(), bare.addresses.public, options, bare_approach(), publisher)
 }
 
