@@ -1,8 +1,9 @@
 use super::{CliError, ConfigCommand, Console, Overrides};
-use crate::config::{self, Check, Environment, Flag, Settings};
+use crate::config::{self, Check, Environment, Fault, Flag, Settings};
+use crate::gateway::SessionConfig;
 
 /// What other modules know to be wrong with settings, beside what the configuration knows itself.
-const CHECKS: &[Check] = &[];
+const CHECKS: &[Check] = &[routes_and_rules];
 
 /// The settings that file, environment and flags make.
 ///
@@ -45,4 +46,10 @@ fn flags(overrides: &Overrides) -> Vec<Flag> {
         ("--data-dir", "server.data_dir", folder),
     ];
     given.into_iter().filter_map(|(name, key, value)| value.map(|value| Flag { name, key, value })).collect()
+}
+
+/// Routes, templates and channel rules, compiled as a node compiles them.
+fn routes_and_rules(settings: &Settings) -> Vec<Fault> {
+    let faults = SessionConfig::compile(settings).err().unwrap_or_default();
+    faults.into_iter().map(|fault| Fault::new(fault.path.as_str(), fault.message, "mend it as the message says")).collect()
 }

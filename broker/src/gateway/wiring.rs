@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use actix::fut::WrapFuture as _;
 use actix::{ActorFutureExt as _, AsyncContext as _};
 use actix_web_actors::ws::WebsocketContext;
 use bytes::Bytes;
@@ -145,7 +144,7 @@ impl Effects for Wiring<'_> {
     fn verify_token(&mut self, token: Token) {
         let verifier = Arc::clone(&self.ground.worker.gateway.verifier);
         let verifying = async move { verifier.verify(&token.0).await };
-        let judged = WrapFuture::<Connection>::into_actor(verifying, &()).map(|outcome, connection, ctx| {
+        let judged = actix::fut::wrap_future::<_, Connection>(verifying).map(|outcome, connection, ctx| {
             let event = match outcome {
                 Ok(principal) => Event::TokenVerified(principal),
                 Err(TokenRefusal::Unavailable) => Event::TokenUnjudged,
@@ -165,7 +164,8 @@ impl Effects for Wiring<'_> {
     }
 
     fn arm_expiry(&mut self, expires_at: u64) {
-        let left = Duration::from_secs(expires_at).saturating_sub(Duration::from_millis(self.ground.worker.gateway.clock.millis()));
+        let left =
+            Duration::from_secs(expires_at).saturating_sub(Duration::from_millis(self.ground.worker.gateway.clock.millis()));
         self.ground.vitals.set_token_expiry(Some(tokio::time::Instant::now() + left));
     }
 

@@ -3,12 +3,12 @@ use serde::Serialize;
 
 use super::turn::Turn;
 use super::{Effects, PublishError, SubscribeError};
-use crate::hub::Dialect;
 use crate::gateway::native::{Data, Push, RequestId};
 use crate::gateway::plain::{ActionFrame, Notice};
 use crate::gateway::request::{ErrorCode, Failure, ReplyTo, Request, Token};
 use crate::gateway::routes::{PublishTemplates, Route};
 use crate::gateway::template::{Scope, TemplateError};
+use crate::hub::Dialect;
 use crate::telemetry::LimitHit;
 
 /// A result without members.

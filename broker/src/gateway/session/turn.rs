@@ -4,13 +4,13 @@ use bytes::Bytes;
 use countersign_node_proto::ChannelName;
 
 use super::{ChallengeFrame, Effects, Event, Life, Proof, SessionConfig, State};
-use crate::hub::Dialect;
 use crate::close::CloseReason;
 use crate::config::OnFailure;
 use crate::gateway::native::{self, Act, NativeRequest, Push, Refused};
 use crate::gateway::plain::{self, ActionFrame, Notice};
 use crate::gateway::request::{AnswerForm, ErrorCode, Failure, ReplyTo};
 use crate::gateway::routes::Route;
+use crate::hub::Dialect;
 use crate::identity::Principal;
 use crate::telemetry::VerdictLabel;
 
