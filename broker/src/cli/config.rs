@@ -1,8 +1,9 @@
 use super::{CliError, ConfigCommand, Console, Overrides};
 use crate::config::{self, Check, Environment, Flag, Settings};
+use crate::gateway::SessionConfig;
 
 /// What other modules know to be wrong with settings, beside what the configuration knows itself.
-const CHECKS: &[Check] = &[];
+const CHECKS: &[Check] = &[SessionConfig::check];
 
 /// The settings that file, environment and flags make.
 ///

@@ -59,8 +59,11 @@ pub fn load(
 
 /// The semantic faults, each with its place; those that only follow from a fault of shape are left out.
 fn faults_of_sense(settings: &Settings, tree: &Node, known: &[Fault], checks: &[Check]) -> Vec<Fault> {
-    let own = settings.validate().err();
-    let found = own.iter().flat_map(ConfigFaults::iter).cloned().chain(checks.iter().flat_map(|check| check(settings)));
+    let own: Vec<Fault> = settings.validate().err().iter().flat_map(ConfigFaults::iter).cloned().collect();
+    // Who compiles a setting stumbles over what is wrong with it anyway: one fault, told once.
+    let news = |fault: &Fault| !own.iter().any(|told| told.key.touches(&fault.key));
+    let others: Vec<Fault> = checks.iter().flat_map(|check| check(settings)).filter(news).collect();
+    let found = own.into_iter().chain(others);
     let placed = found.map(|fault| {
         let trace = tree.trace(&fault.key);
         let steps = fault.key.steps();

@@ -14,14 +14,13 @@ pub mod supervisor;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 pub use backplane::Backplane;
 pub use running::Node;
 
+use crate::config::Fault;
 use crate::config::Settings;
 use crate::edge::TlsError;
-use crate::gateway::CompileFault;
 use crate::identity::IdentityError;
 use signals::Signals;
 
@@ -44,15 +43,10 @@ pub enum NodeError {
     Identity(#[from] IdentityError),
     /// Routes or rules are wrong; the command line reports them all before it starts a node.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Compile(Vec<CompileFault>),
-    /// A file of the data folder cannot be used.
-    #[error("{}: {error}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        error: std::io::Error,
-    },
+    Compile(Vec<Fault>),
+    /// The API keys cannot be had.
+    #[error(transparent)]
+    ApiKeys(#[from] crate::management::ApiKeyError),
     /// Challenges cannot be made.
     #[error(transparent)]
     Challenge(#[from] crate::challenge::IssueError),
