@@ -1,1 +1,49 @@
 //! The one-time program that a browser runs to become verified.
+//!
+//! In reading order:
+//!
+//! - [`instruction`], [`program`]: the intermediate representation, and its strict byte form.
+//! - [`tape`]: what a program reads: nonces, connection id, thumbprint, origin.
+//! - [`generate`]: a seed becomes a program; frozen by golden vectors.
+//! - [`evaluate`], [`print`]: a program becomes lanes in Rust, and a JavaScript function that computes the same ones.
+//! - [`transcript`]: unambiguous bytes under every MAC.
+//! - [`issue`]: a fresh challenge and the answer to expect.
+//! - [`answer`], [`verdict`]: a client's claim, and the one judgement on it.
+//! - [`session`], [`permits`]: the actor that holds the expected answer until a verdict, and the bound on their number.
+//!
+//! Invariants: one attempt per challenge; nothing that a client sends chooses what is expected of it; no lossy operation
+//! can collapse the lanes; nothing stays pending past its deadline and [`GRACE`]. A program proves neither a human nor a
+//! browser: it can be emulated. Only [`session`] knows actix; the rest is pure.
+
+mod answer;
+mod evaluate;
+mod generate;
+mod instruction;
+mod issue;
+mod lanes;
+mod page;
+mod permits;
+mod print;
+mod program;
+mod session;
+mod tape;
+mod transcript;
+mod verdict;
+
+#[cfg(test)]
+mod regressions;
+
+pub use answer::{Answer, ChallengeId, EchoAnswer, NativeAnswer};
+pub use evaluate::{EvaluateError, evaluate};
+pub use generate::{Constants, Shape, ShapeError, generate};
+pub use instruction::{Binary, Instruction, Odd, Register, Shift, ShiftBy, Unary};
+pub use issue::{Decoy, IssueError, Issued, Issuer};
+pub use lanes::Lanes;
+pub use page::PageOrigin;
+pub use permits::{PendingPermit, PendingPermits};
+pub use print::print;
+pub use program::{FUEL_MAX, OPERATIONS_MAX, Program, ProgramError};
+pub use session::{ChallengeSession, Concluded, GRACE, SessionHandle};
+pub use tape::{ORIGIN_MAX, Tape, Tapes};
+pub use transcript::Transcript;
+pub use verdict::{Expected, Pending, Verdict};

@@ -60,6 +60,8 @@ pub struct TokenAtHandshake {
     /// Take it from this query parameter. For clients that cannot set headers; proxies log URLs.
     pub from_query: Option<String>,
     /// Take it from `Sec-WebSocket-Protocol`, as an entry with this prefix; the entry is never echoed.
+    /// Written empty: not from there. TOML has no other word for it.
+    #[serde(deserialize_with = "super::units::empty_is_none")]
     pub from_subprotocol_prefix: Option<String>,
     /// A socket ends when its token expires, unless it was refreshed over the socket.
     pub expiry_ends_connection: bool,
@@ -95,9 +97,9 @@ pub struct LimitSettings {
     pub message_max_bytes: usize,
     /// Both of the above until the connection is verified, where a challenge is required.
     pub unverified_message_max_bytes: usize,
-    /// Ping and pong frames per second; more closes with 4429.
+    /// Control frames per second; more closes with 4429. 0: no bound.
     pub control_frames_per_second: u32,
-    /// Messages per second, with a burst of as many; more closes with 4429.
+    /// Messages per second, with a burst of as many; more closes with 4429. 0: no bound.
     pub messages_per_second: u32,
     /// Subscriptions of one connection; more are refused with an error reply.
     pub subscriptions_max: usize,

@@ -1,19 +1,38 @@
-//! The configuration: typed settings, one struct per component.
+//! The configuration: typed settings, one struct per component, and the loader.
+//!
+//! File < environment < flags. Unknown keys are refused with a suggestion, and every fault is told at once. Environment and
+//! flags come in as arguments; reading binds nothing and writes nothing.
 
 mod authorizer;
 mod challenge;
+mod environment;
+mod fault;
 mod gateway;
 mod identity;
+mod key;
+mod load;
+mod print;
 mod routing;
 mod server;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod trial;
 mod units;
+mod validate;
 
 use serde::{Deserialize, Serialize};
 
 pub use authorizer::{AuthorizerSettings, LogFormat, ManagementSettings, ProtectedResource, Require, TelemetrySettings};
 pub use challenge::{Carrier, ChallengeSettings, OnFailure};
+pub use environment::Environment;
+pub use fault::{ConfigFaults, Fault, Place};
 pub use gateway::{GatewaySettings, LimitSettings, OriginPolicy, TokenAtHandshake};
 pub use identity::{IdentitySettings, IssuerSettings, PasswordPolicy, PoolAlgorithm, PoolSettings};
+pub use key::{Key, Step};
+pub use load::{Check, Flag, load};
+pub use print::{DEFAULT_FILE, environment_listing};
 pub use routing::{Builtin, ChannelRule, PublishRoute, Requirement, RouteSettings, RouteTable};
 pub use server::{DrainSettings, ServerSettings, TlsSettings};
 pub use units::{Millis, Seconds};

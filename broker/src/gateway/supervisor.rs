@@ -116,11 +116,11 @@ impl ConnectionSupervisor {
         let step = step.unwrap_or(Duration::ZERO);
         for (closed, connection) in (0_u32..).zip(&connections) {
             sleep_until(start + step * closed).await;
-            connection.mailbox.close(CloseReason::Drain);
+            connection.close(CloseReason::Drain);
             self.metrics.drain_remaining.set(i64::try_from(self.live.len()).unwrap_or(i64::MAX));
         }
         // Late handshakes may have slipped in between the flag and the snapshot.
-        self.live.snapshot().iter().for_each(|connection| connection.mailbox.close(CloseReason::Drain));
+        self.live.snapshot().iter().for_each(|connection| connection.close(CloseReason::Drain));
         let _all_gone_or_grace_over = timeout(settings.grace_ms.duration(), self.wait_until_empty()).await;
         for straggler in self.live.snapshot() {
             self.metrics.cuts.of(CutReason::Drain).inc();
@@ -211,7 +211,8 @@ mod tests {
 
     #[test]
     fn quotas_count_per_address_and_per_principal_and_are_given_back() {
-        let limits = LimitSettings { connections_per_address_max: 2, connections_per_principal_max: 1, ..LimitSettings::default() };
+        let limits =
+            LimitSettings { connections_per_address_max: 2, connections_per_principal_max: 1, ..LimitSettings::default() };
         let supervisor = supervisor(limits);
         let address = Some("192.0.2.1".parse().unwrap());
         let ada = supervisor.admit(address, Some("ada")).ok().unwrap();

@@ -142,6 +142,12 @@ impl LiveConnection {
         self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, step).is_ok()
     }
 
+    /// Ends the connection's rights at once and starts its closing handshake.
+    pub fn close(&self, reason: CloseReason) {
+        self.advance(ConnectionState::Closed);
+        self.mailbox.close(reason);
+    }
+
     /// Whom the connection's token names.
     #[must_use]
     pub fn principal(&self) -> Option<Arc<Principal>> {
@@ -211,6 +217,13 @@ impl LiveConnections {
     pub fn snapshot(&self) -> Vec<Arc<LiveConnection>> {
         let all = |shard: &Shard| shard.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>();
         self.shards.iter().flat_map(all).collect()
+    }
+
+    /// Closes every connection whose principal is such; how many there were.
+    pub fn close_where(&self, such: impl Fn(&Principal) -> bool, reason: CloseReason) -> usize {
+        let all = self.snapshot();
+        let named = all.iter().filter(|connection| connection.principal().is_some_and(|principal| such(&principal)));
+        named.map(|connection| connection.close(reason)).count()
     }
 
     /// The shard of an id.

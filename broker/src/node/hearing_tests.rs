@@ -87,7 +87,7 @@ async fn start(number: u8, exchange: &Arc<LocalExchange>, registry: &Arc<MemoryR
     let disconnector = Disconnector::new(id, live.clone(), keeper.clone(), registry.clone(), bus.clone());
     let (disconnector, publisher) = (Arc::new(disconnector), Publisher::new(hub.clone(), bus.clone(), metrics.clone()));
     let (authorizer_of, disconnector_of) = (authorizer.clone(), disconnector.clone());
-    bus.listen(Arc::new(NodeListener { hub, live: live.clone(), authorizer: authorizer_of, disconnector: disconnector_of }));
+    bus.listen(Arc::new(Hearing { hub, live: live.clone(), authorizer: authorizer_of, disconnector: disconnector_of }));
     Node { id, bus, live, keeper, authorizer, disconnector, shard, publisher, metrics }
 }
 
@@ -188,7 +188,7 @@ async fn a_gap_forgets_everything_that_was_learned() {
     let (connection, _) = near.open(1).await;
     assert_eq!(far.decide(connection.id).await.1, DecisionSource::Registry);
     assert_eq!(far.decide(connection.id).await.1, DecisionSource::Cache);
-    let listener = NodeListener {
+    let listener = Hearing {
         hub: Hub::new(far.bus.clone(), 1, far.metrics.clone()),
         live: far.live.clone(),
         authorizer: far.authorizer.clone(),

@@ -1,0 +1,159 @@
+use std::fmt;
+
+use aws_lc_rs::{error::Unspecified, hmac};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_node_proto::ConnectionId;
+
+use super::answer::ChallengeId;
+use super::evaluate::{EvaluateError, evaluate};
+use super::generate::{Constants, Shape, ShapeError, generate};
+use super::page::PageOrigin;
+use super::print::print;
+use super::program::ProgramError;
+use super::tape::Tapes;
+use super::transcript::Transcript;
+use super::verdict::Expected;
+
+/// Fills with randomness or fails.
+type Fill = fn(&mut [u8]) -> Result<(), Unspecified>;
+
+/// Makes a node's challenges. One for the whole node, shared by its threads.
+///
+/// Its key is drawn when the node starts and never leaves it: who does not hold it cannot tell the next program from the
+/// identifiers and nonces on the wire.
+pub struct Issuer {
+    key: hmac::Key,
+    shape: Shape,
+    fill: Fill,
+}
+
+/// A fresh challenge.
+#[derive(Debug)]
+pub struct Issued {
+    /// Which one it is; the answer names it.
+    pub challenge_id: ChallengeId,
+    /// Which one of this connection's it is, from 0.
+    pub epoch: u32,
+    /// 32 fresh bytes.
+    pub server_nonce: [u8; 32],
+    /// The function to run.
+    pub source: String,
+    /// Filling for the echo carrier.
+    pub decoy: Decoy,
+    /// What an answer is judged by. It never goes on the wire.
+    pub expected: Expected,
+}
+
+/// `index` and `token` of the echo carrier's message. Its clients send them back; they choose nothing and are never read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoy {
+    /// 0 to 9.
+    pub index: u8,
+    /// 22 characters.
+    pub token: String,
+}
+
+/// Why no challenge could be made. The connection must not stay open as if it had been challenged: fail closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IssueError {
+    /// The system's generator failed; the node must not go on issuing.
+    #[error("no randomness to be had")]
+    Randomness,
+    /// The handshake's origin is nothing that a program can be bound to: not ASCII, or too long.
+    #[error("origin cannot be bound to a program")]
+    Origin,
+    /// A setting out of its range.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// A generated program broke a bound: a fault of this module.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// A generated program cannot be run: a fault of this module.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+}
+
+impl Issuer {
+    /// An issuer of programs of `challenge.program_operations`, with a key of its own.
+    ///
+    /// # Errors
+    /// [`IssueError::Shape`] for a length outside 32 to 1,024; [`IssueError::Randomness`].
+    pub fn new(operations: usize) -> Result<Self, IssueError> {
+        Self::with_randomness(operations, aws_lc_rs::rand::fill)
+    }
+
+    /// The same over another source of randomness.
+    pub(super) fn with_randomness(operations: usize, fill: Fill) -> Result<Self, IssueError> {
+        let shape = Shape::new(operations, Constants::Uniform)?;
+        let key: [u8; 32] = draw(fill)?;
+        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), shape, fill })
+    }
+
+    /// A challenge for one connection. `origin` is the handshake's, which the allow-list has passed.
+    ///
+    /// # Errors
+    /// [`IssueError`]: the caller closes the connection as after an internal fault.
+    pub fn issue(
+        &self,
+        connection: ConnectionId,
+        epoch: u32,
+        client_nonce: Option<[u8; 32]>,
+        origin: Option<&str>,
+    ) -> Result<Issued, IssueError> {
+        let page = PageOrigin::of_handshake(origin).ok_or(IssueError::Origin)?;
+        let server_nonce: [u8; 32] = draw(self.fill)?;
+        let tapes = Tapes {
+            server_nonce: &server_nonce,
+            client_nonce: client_nonce.as_ref(),
+            connection: &connection,
+            // No key is bound to a challenge yet: an empty tape, and an absent field of the seed.
+            thumbprint: None,
+            origin: page.tape(),
+        };
+        let program = generate(&seed(&self.key, epoch, &tapes), self.shape)?;
+        let lanes = evaluate(&program, &tapes)?;
+        let source = print(&program, &tapes, &page);
+        let challenge_id = ChallengeId::from_bytes(draw(self.fill)?);
+        let decoy = Decoy::draw(self.fill)?;
+        Ok(Issued { challenge_id, epoch, server_nonce, source, decoy, expected: Expected { lanes, page } })
+    }
+}
+
+impl Decoy {
+    fn draw(fill: Fill) -> Result<Self, IssueError> {
+        let bytes: [u8; 17] = draw(fill)?;
+        let (index, token) = (bytes[0] % 10, URL_SAFE_NO_PAD.encode(&bytes[1..]));
+        Ok(Self { index, token })
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer").field("shape", &self.shape).finish_non_exhaustive()
+    }
+}
+
+/// The seed of a program: HMAC-SHA256 under the node's key over all that makes the challenge this one.
+///
+/// Source: `countersign/program/v1`, held by golden vectors.
+pub(super) fn seed(key: &hmac::Key, epoch: u32, tapes: &Tapes<'_>) -> [u8; 32] {
+    let transcript = Transcript::new("countersign/program/v1")
+        .field(tapes.connection.as_bytes())
+        .field(&epoch.to_be_bytes())
+        .field(tapes.server_nonce)
+        .optional(tapes.client_nonce.map(<[u8; 32]>::as_slice))
+        .optional(tapes.thumbprint.map(<[u8; 32]>::as_slice))
+        .finish();
+    let tag = hmac::sign(key, &transcript);
+    let mut seed = [0; 32];
+    // Both are 32 bytes: the length of a SHA-256 tag.
+    seed.copy_from_slice(tag.as_ref());
+    seed
+}
+
+fn draw<const N: usize>(fill: Fill) -> Result<[u8; N], IssueError> {
+    let mut bytes = [0; N];
+    fill(&mut bytes).map_err(|Unspecified| IssueError::Randomness)?;
+    Ok(bytes)
+}

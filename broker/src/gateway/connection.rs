@@ -1,0 +1,381 @@
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use actix::{Actor, ActorContext as _, Addr, AsyncContext as _, Handler, Message, Running, SpawnHandle, StreamHandler};
+use actix_http::ws::{self, ProtocolError};
+use actix_web_actors::ws::WebsocketContext;
+use countersign_node_proto::Payload;
+
+use super::assembly::{Assembled, Assembler};
+use super::inbound::close_reason_for;
+use super::session::{ChallengeFrame, Event, Session};
+use super::shared::Worker;
+use super::supervisor::Admission;
+use super::vitals::Vitals;
+use super::wiring::Wiring;
+use crate::challenge::{Concluded, Issued, PendingPermit, SessionHandle};
+use crate::close::CloseReason;
+use crate::edge::SocketControl;
+use crate::hub::encode_post;
+use crate::registry::{ConnectionState, LiveConnection, Mailbox, PostError};
+use crate::telemetry::ConnectionStateLabel;
+
+/// One socket.
+///
+/// The actor translates: frames into events for its [`Session`], which decides, and the session's effects into frames,
+/// subscriptions and registry writes. Everything outbound goes through the Outbox, never through the actor's context.
+pub(super) struct Connection {
+    birth: Option<Birth>,
+    open: Option<Open>,
+}
+
+/// What the handshake hands to a connection; it opens when its task is first polled, since only then it has an address.
+pub(super) struct Birth {
+    pub(super) worker: Rc<Worker>,
+    pub(super) session: Session,
+    pub(super) vitals: Rc<Vitals>,
+    pub(super) permit: Option<PendingPermit>,
+    pub(super) admission: Admission,
+    pub(super) address: Option<std::net::IpAddr>,
+}
+
+/// An open connection.
+struct Open {
+    session: Session,
+    assembler: Assembler,
+    ground: Ground,
+}
+
+/// What the session's effects act on.
+pub(super) struct Ground {
+    pub(super) worker: Rc<Worker>,
+    pub(super) vitals: Rc<Vitals>,
+    pub(super) live: Arc<LiveConnection>,
+    /// What the gauge counts this connection as.
+    pub(super) counted_as: ConnectionStateLabel,
+    /// Events that effects brought forth; handled after the one that caused them.
+    pub(super) followups: VecDeque<Followup>,
+    pub(super) issued: Option<Issued>,
+    pub(super) permit: Option<PendingPermit>,
+    pub(super) challenge: Option<SessionHandle>,
+    pub(super) hello_timer: Option<SpawnHandle>,
+    _admission: Admission,
+}
+
+/// An event that an effect brought forth.
+pub(super) enum Followup {
+    /// The challenge is made.
+    Issued(ChallengeFrame),
+    /// It could not be.
+    IssueFailed,
+}
+
+impl Connection {
+    /// The actor of a socket whose handshake was accepted.
+    pub(super) fn new(birth: Birth) -> Self {
+        Self { birth: Some(birth), open: None }
+    }
+
+    /// Lets the session handle an event, and whatever follows from it.
+    pub(super) fn happen(&mut self, event: Event<'_>, ctx: &mut WebsocketContext<Self>) {
+        let Some(open) = &mut self.open else { return };
+        open.session.on(event, &mut Wiring { ground: &mut open.ground, ctx });
+        while let Some(followup) = open.ground.followups.pop_front() {
+            let event = match followup {
+                Followup::Issued(frame) => Event::Issued(frame),
+                Followup::IssueFailed => Event::IssueFailed,
+            };
+            open.session.on(event, &mut Wiring { ground: &mut open.ground, ctx });
+        }
+    }
+
+    /// A frame of the client. After our own close only the client's is waited for.
+    fn frame(&mut self, message: ws::Message, ctx: &mut WebsocketContext<Self>) {
+        let Some(open) = &mut self.open else { return };
+        let vitals = Rc::clone(&open.ground.vitals);
+        let outbox = vitals.outbox();
+        if outbox.is_closing() && !matches!(message, ws::Message::Close(_)) {
+            return;
+        }
+        match open.assembler.accept(message, vitals.inbound().message_max()) {
+            Ok(Assembled::Text(text)) => {
+                open.ground.heard();
+                self.happen(Event::Text(&text), ctx);
+            }
+            Ok(Assembled::Binary(bytes)) => {
+                open.ground.heard();
+                self.happen(Event::Binary(bytes), ctx);
+            }
+            // A full queue has closed the connection by itself.
+            Ok(Assembled::Ping(payload)) => drop(outbox.push_pong(&payload)),
+            Ok(Assembled::Close(code)) if code.is_none_or(may_be_sent) => {
+                outbox.push_close_echo(code);
+                ctx.stop();
+            }
+            Ok(Assembled::Close(_)) => {
+                outbox.push_close(CloseReason::Protocol);
+                ctx.stop();
+            }
+            Ok(Assembled::Pong | Assembled::Incomplete) => {}
+            Err(reason) => {
+                outbox.push_close(reason);
+                ctx.stop();
+            }
+        }
+    }
+}
+
+impl Actor for Connection {
+    type Context = WebsocketContext<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(birth) = self.birth.take() else { return ctx.stop() };
+        self.open = Some(Open::begin(birth, ctx));
+        self.happen(Event::Opened, ctx);
+    }
+
+    fn stopping(&mut self, _: &mut Self::Context) -> Running {
+        Running::Stop
+    }
+
+    /// Runs after a stop, the end of the stream, a dropped body and a panic alike: everything is given back here.
+    fn stopped(&mut self, ctx: &mut Self::Context) {
+        if let Some(open) = &mut self.open {
+            open.ground.leave();
+            // A second panic would abort the process; a session that panicked is not asked again.
+            if std::thread::panicking() {
+                open.ground.worker.gateway.metrics.connection_panics.inc();
+            } else {
+                self.happen(Event::Closed, ctx);
+            }
+        }
+        self.open = None;
+    }
+}
+
+impl StreamHandler<Result<ws::Message, ProtocolError>> for Connection {
+    fn handle(&mut self, item: Result<ws::Message, ProtocolError>, ctx: &mut Self::Context) {
+        match item {
+            Ok(message) => self.frame(message, ctx),
+            Err(error) => {
+                // After some errors the parser would return the same one for ever: close, and stop.
+                if let Some(open) = &self.open {
+                    let vitals = &open.ground.vitals;
+                    if let Some(reason) = close_reason_for(&error, vitals.inbound().verdict()) {
+                        vitals.outbox().push_close(reason);
+                    }
+                }
+                ctx.stop();
+            }
+        }
+    }
+
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+impl Handler<Concluded> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, concluded: Concluded, ctx: &mut Self::Context) {
+        self.happen(Event::Verdict(concluded.verdict.label()), ctx);
+    }
+}
+
+impl Open {
+    /// Makes the connection known: to this node at once, to the registry without waiting.
+    fn begin(birth: Birth, ctx: &mut WebsocketContext<Connection>) -> Self {
+        let Birth { worker, session, vitals, permit, admission, address } = birth;
+        let gateway = Arc::clone(&worker.gateway);
+        let limits = &gateway.settings.limits;
+        let mailbox = SocketMailbox {
+            connection: ctx.address(),
+            control: vitals.control().clone(),
+            posted_bytes: Arc::default(),
+            posted_bytes_max: limits.outbound_queue_max_bytes,
+        };
+        let facts = session.facts();
+        let live = Arc::new(LiveConnection::new(
+            facts.id,
+            gateway.next_generation(),
+            facts.origin.clone(),
+            address,
+            facts.principal.clone(),
+            gateway.clock.millis(),
+            Box::new(mailbox),
+        ));
+        gateway.supervisor.live.insert(Arc::clone(&live));
+        gateway.keeper.register(super::wiring::entry(&gateway, &live));
+        gateway.metrics.connections.of(ConnectionStateLabel::Accepted).inc();
+        // The watchdog closes on its own; decisions must end with the close, not with the socket.
+        let (closing, keeper) = (Arc::clone(&live), gateway.keeper.clone());
+        vitals.on_close(move |_| {
+            closing.advance(ConnectionState::Closed);
+            keeper.remove(closing.id, closing.generation);
+        });
+        worker.watchdog.watch(Rc::clone(&vitals));
+        tracing::info!(connection = ?live.id, origin = live.origin, address = ?live.address, "connection opened");
+        let assembler = Assembler::default();
+        let ground = Ground {
+            worker,
+            vitals,
+            live,
+            counted_as: ConnectionStateLabel::Accepted,
+            followups: VecDeque::new(),
+            issued: None,
+            permit,
+            challenge: None,
+            hello_timer: None,
+            _admission: admission,
+        };
+        Self { session, assembler, ground }
+    }
+}
+
+impl Ground {
+    /// The client sent a message; the frame guard has counted it.
+    fn heard(&self) {
+        self.live.last_active_ms.store(self.worker.gateway.clock.millis(), Ordering::Relaxed);
+    }
+
+    /// Gives everything back: local entry first, then subscriptions, then the registry's entry. Nothing waits or panics.
+    fn leave(&mut self) {
+        let gateway = &self.worker.gateway;
+        gateway.supervisor.live.remove(self.live.id, self.live.generation);
+        self.worker.shard.drop_connection(self.live.id);
+        gateway.keeper.remove(self.live.id, self.live.generation);
+        self.challenge = None;
+        gateway.metrics.connections.of(self.counted_as).dec();
+        let code = self.vitals.outbox().close_reason().map(CloseReason::code);
+        tracing::info!(connection = ?self.live.id, code, "connection closed");
+    }
+
+    /// Moves the gauge.
+    pub(super) fn count_as(&mut self, state: ConnectionStateLabel) {
+        let connections = &self.worker.gateway.metrics.connections;
+        connections.of(self.counted_as).dec();
+        connections.of(state).inc();
+        self.counted_as = state;
+    }
+}
+
+/// The way to a connection from other threads.
+struct SocketMailbox {
+    connection: Addr<Connection>,
+    control: SocketControl,
+    /// Posted and not yet handled: the actor's mailbox has no bound of its own.
+    posted_bytes: Arc<AtomicUsize>,
+    posted_bytes_max: usize,
+}
+
+/// A message for the client, from another thread.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Posted {
+    payload: Payload,
+    _room: PostedRoom,
+}
+
+/// Room in the mailbox, given back when the message was handled or dropped.
+struct PostedRoom {
+    posted_bytes: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+/// An order to close.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct CloseNow(CloseReason);
+
+impl Mailbox for SocketMailbox {
+    fn post(&self, payload: Payload) -> Result<(), PostError> {
+        if self.control.is_gone() || !self.connection.connected() {
+            return Err(PostError::Gone);
+        }
+        let bytes = match &payload {
+            Payload::Text(text) => text.len(),
+            Payload::Binary(bytes) => bytes.len(),
+        };
+        let room = PostedRoom { posted_bytes: Arc::clone(&self.posted_bytes), bytes };
+        if self.posted_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes > self.posted_bytes_max {
+            return Err(PostError::SlowConsumer);
+        }
+        self.connection.do_send(Posted { payload, _room: room });
+        Ok(())
+    }
+
+    fn close(&self, reason: CloseReason) {
+        // Bounded by who calls: an operator, a revocation, a drain. One that arrives after the end is dropped.
+        self.connection.do_send(CloseNow(reason));
+    }
+
+    fn cut(&self) {
+        self.control.cut();
+    }
+}
+
+impl Drop for PostedRoom {
+    fn drop(&mut self) {
+        self.posted_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+impl Handler<Posted> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, posted: Posted, _: &mut Self::Context) {
+        if let Some(open) = &self.open {
+            let outbox = open.ground.vitals.outbox();
+            // A full queue has closed the connection by itself.
+            let _ = outbox.push_frame(encode_post(outbox.dialect(), &posted.payload));
+        }
+    }
+}
+
+impl Handler<CloseNow> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, CloseNow(reason): CloseNow, _: &mut Self::Context) {
+        let Some(open) = &self.open else { return };
+        let ground = &open.ground;
+        if reason == CloseReason::Drain {
+            // The id's random bytes spread the clients; nothing else has to be drawn or kept.
+            let window_ms = ground.worker.gateway.retry_hint_max.as_millis().max(1);
+            let random = u128::from_be_bytes(*ground.live.id.as_bytes());
+            let hint = format!("node restarts, reconnect in {} ms", random % window_ms);
+            ground.vitals.close_with(reason, &hint);
+        }
+        ground.vitals.close(reason);
+    }
+}
+
+/// When a message is handled, in the clock of challenge deadlines.
+pub(super) fn received_at() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// May a client send this close code? Those below 1000, the reserved ones and those never sent may not.
+///
+/// Source: RFC 6455, section 7.4, and the registry of close codes.
+fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_be_sent;
+
+    #[test]
+    fn only_legal_close_codes_are_echoed() {
+        for code in [1000, 1001, 1003, 1007, 1014, 3000, 4999] {
+            assert!(may_be_sent(code), "{code}");
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
+            assert!(!may_be_sent(code), "{code}");
+        }
+    }
+}

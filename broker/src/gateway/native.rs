@@ -1,0 +1,493 @@
+//! The native dialect: subprotocol `countersign.v1`, one JSON object per text frame.
+//!
+//! Decoding is strict: a member that is unknown, given twice, missing or of another kind is refused, so that no two
+//! parsers can read one frame differently.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_node_proto::{ChannelName, ConnectionId};
+use serde::de::{self, Deserializer, IgnoredAny, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::request::{ErrorCode, Failure, Request, Token, json};
+use super::session::ChallengeFrame;
+use crate::challenge::{Answer, ChallengeId, Lanes, NativeAnswer};
+
+/// The client's name for a request: an unsigned integer, or a string of at most 64 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum RequestId {
+    /// A number.
+    Number(u64),
+    /// A text.
+    Text(Box<str>),
+}
+
+impl RequestId {
+    /// Bytes of the longest text.
+    pub const TEXT_MAX: usize = 64;
+}
+
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IdVisitor;
+        impl Visitor<'_> for IdVisitor {
+            type Value = RequestId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an unsigned integer or a string of at most 64 bytes")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<RequestId, E> {
+                Ok(RequestId::Number(number))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RequestId, E> {
+                if text.len() > RequestId::TEXT_MAX {
+                    return Err(E::invalid_length(text.len(), &self));
+                }
+                Ok(RequestId::Text(text.into()))
+            }
+        }
+        deserializer.deserialize_any(IdVisitor)
+    }
+}
+
+/// One request of a native client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NativeRequest {
+    /// Its id; the reply carries it.
+    pub id: RequestId,
+    /// What is asked for.
+    pub act: Act,
+}
+
+/// What a native client asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// Something that the node does by itself.
+    Request(Request),
+    /// An action that only the `routes` table can know; the whole frame is its message.
+    Route {
+        /// Its name.
+        action: String,
+    },
+}
+
+/// Why a frame is no request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// No JSON object with an id and an action: there is nothing to reply to. Closes with 4400.
+    Fatal,
+    /// Answered with an error.
+    Reply(RequestId, Failure),
+}
+
+/// Decodes one text frame.
+///
+/// # Errors
+/// [`Refused`], always the client's fault.
+pub fn parse(text: &str) -> Result<NativeRequest, Refused> {
+    // A derived struct would also take a JSON array, member by member.
+    if !is_object(text) {
+        return Err(Refused::Fatal);
+    }
+    let Ok(Envelope { id, action }) = serde_json::from_str(text) else { return Err(Refused::Fatal) };
+    match act(&action, text) {
+        Some(act) => Ok(NativeRequest { id, act }),
+        None => Err(Refused::Reply(id, ErrorCode::BadRequest.into())),
+    }
+}
+
+/// Is the first thing of this text an object's brace?
+pub(super) fn is_object(text: &str) -> bool {
+    text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{')
+}
+
+/// What every request has; the rest is read once the action is known.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    id: RequestId,
+    #[serde(borrow)]
+    action: Cow<'a, str>,
+}
+
+/// Reads the arguments of an action.
+fn act(action: &str, text: &str) -> Option<Act> {
+    let request = match action {
+        "hello" => hello(text)?,
+        "answer" => Request::Answer(answer(text)),
+        "ping" => arguments::<NoArguments>(text).map(|_| Request::Ping)?,
+        "subscribe" => Request::Subscribe(arguments::<ChannelArguments>(text)?.channel),
+        "unsubscribe" => Request::Unsubscribe(arguments::<ChannelArguments>(text)?.channel),
+        "publish" => {
+            let PublishArguments { channel, data, exclude, .. } = arguments(text)?;
+            Request::Publish { channel, data: data.get().to_owned(), exclude }
+        }
+        "refresh" => Request::Refresh { token: Token(arguments::<RefreshArguments>(text)?.token) },
+        _ => return Some(Act::Route { action: action.to_owned() }),
+    };
+    Some(Act::Request(request))
+}
+
+/// Reads all of a frame as the arguments of one action.
+fn arguments<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}
+
+/// Declares the members of a request beside its id and action, which the envelope holds already.
+macro_rules! arguments {
+    ($name:ident { $($(#[$meta:meta])* $member:ident: $kind:ty),* }) => {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct $name<'a> {
+            #[serde(rename = "id")]
+            _id: IgnoredAny,
+            #[serde(rename = "action")]
+            _action: IgnoredAny,
+            #[serde(skip)]
+            _frame: std::marker::PhantomData<&'a str>,
+            $($(#[$meta])* $member: $kind,)*
+        }
+    };
+}
+
+arguments!(NoArguments {});
+arguments!(ChannelArguments { channel: ChannelName });
+arguments!(RefreshArguments { token: String });
+arguments!(PublishArguments {
+    channel: ChannelName,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(default)]
+    exclude: bool
+});
+arguments!(HelloArguments {
+    #[serde(borrow)]
+    forms: Vec<Cow<'a, str>>,
+    #[serde(borrow)]
+    nonce: Cow<'a, str>
+});
+arguments!(AnswerArguments { challenge: ChallengeId, epoch: u32, origin: String, lanes: [i32; Lanes::COUNT] });
+
+/// Reads a hello. Forms that this node does not know are a newer client's.
+fn hello(text: &str) -> Option<Request> {
+    let HelloArguments { forms, nonce, .. } = arguments(text)?;
+    let source = forms.iter().any(|form| form == "source");
+    Some(Request::Hello { source, nonce: base64url(&nonce)? })
+}
+
+/// Reads an answer. A malformed one is an attempt too.
+fn answer(text: &str) -> Answer {
+    arguments(text).map_or(Answer::Malformed, |AnswerArguments { challenge, epoch, origin, lanes, .. }| {
+        Answer::Native(NativeAnswer { challenge, epoch, origin, lanes: Lanes::new(lanes) })
+    })
+}
+
+/// Exactly `N` bytes, in canonical base64url without padding.
+fn base64url<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0_u8; N];
+    // The engine refuses trailing bits, padding and whatever does not fit; a shorter text is refused here.
+    match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
+        Ok(len) if len == N => Some(bytes),
+        _ => None,
+    }
+}
+
+/// `{"id":…,"ok":…}`
+#[must_use]
+pub fn ok(id: &RequestId, result: &impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Reply<'a, T> {
+        id: &'a RequestId,
+        ok: &'a T,
+    }
+    json(&Reply { id, ok: result })
+}
+
+/// `{"id":…,"error":{"code":…,"message":…}}`
+#[must_use]
+pub fn error(id: &RequestId, failure: &Failure) -> String {
+    #[derive(Serialize)]
+    struct Reply<'a> {
+        id: &'a RequestId,
+        error: &'a Failure,
+    }
+    json(&Reply { id, error: failure })
+}
+
+/// What a text is to native clients: the JSON that it holds, else itself as a JSON string.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Data<'a> {
+    /// Valid JSON.
+    Json(&'a RawValue),
+    /// Any other text.
+    Text(&'a str),
+}
+
+impl<'a> From<&'a str> for Data<'a> {
+    fn from(text: &'a str) -> Self {
+        serde_json::from_str(text).map_or(Self::Text(text), Self::Json)
+    }
+}
+
+/// What the node pushes; the tag is `event`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum Push<'a> {
+    /// The first frame of a connection.
+    Welcome {
+        /// Its id.
+        connection_id: ConnectionId,
+        /// `required`, or `off` where none will come.
+        challenge: &'static str,
+        /// Whom its token names.
+        subject: Option<&'a str>,
+        /// When its token expires, in seconds since the Unix epoch.
+        expires_at: Option<u64>,
+    },
+    /// The program to run.
+    Challenge {
+        /// The challenge's id, base64url.
+        challenge: String,
+        /// Its epoch.
+        epoch: u32,
+        /// Always `source`.
+        form: &'static str,
+        /// The server's nonce, base64url.
+        nonce: String,
+        /// The printed function.
+        program: &'a str,
+        /// Milliseconds that the answer may take.
+        answer_ms: u64,
+    },
+    /// The answer was right.
+    Verified {
+        /// What the connection's REST calls carry from now on.
+        connection_id: ConnectionId,
+    },
+    /// The answer was wrong or late, and the connection stays open and unverified.
+    ChallengeFailed,
+    /// The channel that the handshake named was refused; the connection stays open without it.
+    SubscribeRefused {
+        /// The channel as the handshake named it.
+        channel: &'a str,
+        /// Why.
+        error: Failure,
+    },
+    /// A message to this connection alone.
+    Message {
+        /// What it says.
+        data: Data<'a>,
+    },
+}
+
+impl<'a> Push<'a> {
+    /// The challenge of a native client.
+    #[must_use]
+    pub fn challenge(frame: &'a ChallengeFrame, answer_ms: u64) -> Self {
+        Self::Challenge {
+            challenge: URL_SAFE_NO_PAD.encode(frame.challenge_id),
+            epoch: frame.epoch,
+            form: "source",
+            nonce: URL_SAFE_NO_PAD.encode(frame.server_nonce),
+            program: &frame.source,
+            answer_ms,
+        }
+    }
+
+    /// Its text frame.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        json(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn request(text: &str) -> Request {
+        match parse(text) {
+            Ok(NativeRequest { act: Act::Request(request), .. }) => request,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::new(name).unwrap()
+    }
+
+    #[test]
+    fn requests_are_read() {
+        assert_eq!(request(r#"{"id":1,"action":"ping"}"#), Request::Ping);
+        assert_eq!(request(r#" {"action":"subscribe","channel":"a","id":"x"}"#), Request::Subscribe(channel("a")));
+        assert_eq!(request(r#"{"id":1,"action":"unsubscribe","channel":"a"}"#), Request::Unsubscribe(channel("a")));
+        assert_eq!(
+            request(r#"{"id":1,"action":"publish","channel":"a","data":{"b": [1, "x"]},"exclude":true}"#),
+            Request::Publish { channel: channel("a"), data: r#"{"b": [1, "x"]}"#.to_owned(), exclude: true }
+        );
+        assert_eq!(
+            request(r#"{"id":1,"action":"publish","channel":"a","data":null}"#),
+            Request::Publish { channel: channel("a"), data: "null".to_owned(), exclude: false }
+        );
+        assert_eq!(request(r#"{"id":1,"action":"refresh","token":"t"}"#), Request::Refresh { token: Token("t".to_owned()) });
+        let nonce = "A".repeat(43);
+        assert_eq!(
+            request(&format!(r#"{{"id":1,"action":"hello","forms":["vm","source"],"nonce":"{nonce}"}}"#)),
+            Request::Hello { source: true, nonce: [0; 32] }
+        );
+        assert_eq!(
+            request(
+                r#"{"id":1,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://a","lanes":[1,-2,3,4,5,6,7,-2147483648]}"#
+            ),
+            Request::Answer(Answer::Native(NativeAnswer {
+                challenge: ChallengeId::from_bytes([0; 16]),
+                epoch: 0,
+                origin: "https://a".to_owned(),
+                lanes: Lanes::new([1, -2, 3, 4, 5, 6, 7, i32::MIN])
+            }))
+        );
+        assert!(matches!(
+            parse(r#"{"id":1,"action":"GREETING","anything":true}"#),
+            Ok(NativeRequest { act: Act::Route { action }, .. }) if action == "GREETING"
+        ));
+    }
+
+    #[test]
+    fn a_frame_without_object_id_or_action_is_fatal() {
+        for text in [
+            "",
+            "no json",
+            "5",
+            "null",
+            r#"[1,"ping"]"#,
+            r#"{"id":1}"#,
+            r#"{"action":"ping"}"#,
+            r#"{"id":null,"action":"ping"}"#,
+            r#"{"id":-1,"action":"ping"}"#,
+            r#"{"id":1.0,"action":"ping"}"#,
+            r#"{"id":18446744073709551616,"action":"ping"}"#,
+            r#"{"id":[1],"action":"ping"}"#,
+            r#"{"id":1,"action":7}"#,
+            r#"{"id":1,"id":1,"action":"ping"}"#,
+            r#"{"id":1,"action":"ping","action":"ping"}"#,
+            r#"{"id":1,"action":"ping"} trailing"#,
+            r#"{"id":1,"action":"ping""#,
+            &format!(r#"{{"id":"{}","action":"ping"}}"#, "x".repeat(65)),
+        ] {
+            assert_eq!(parse(text), Err(Refused::Fatal), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_twice_missing_or_mistyped_is_refused_with_the_id() {
+        let n43 = "A".repeat(43);
+        for members in [
+            r#""action":"ping","extra":1"#.to_owned(),
+            r#""action":"subscribe""#.to_owned(),
+            r#""action":"subscribe","channel":7"#.to_owned(),
+            r#""action":"subscribe","channel":"a b""#.to_owned(),
+            r#""action":"subscribe","channel":"a","channel":"b""#.to_owned(),
+            r#""action":"publish","channel":"a""#.to_owned(),
+            r#""action":"publish","channel":"a","data":1,"data":2"#.to_owned(),
+            r#""action":"publish","channel":"a","data":1,"exclude":1"#.to_owned(),
+            r#""action":"publish","channel":"a","data":1,"_frame":1"#.to_owned(),
+            r#""action":"refresh","token":null"#.to_owned(),
+            format!(r#""action":"hello","nonce":"{n43}""#),
+            format!(r#""action":"hello","forms":"source","nonce":"{n43}""#),
+            format!(r#""action":"hello","forms":[],"nonce":"{n43}A""#),
+            format!(r#""action":"hello","forms":[],"nonce":"{n43}=""#),
+            format!(r#""action":"hello","forms":[],"nonce":"{}""#, &n43[1..]),
+            // Not canonical: trailing bits.
+            format!(r#""action":"hello","forms":[],"nonce":"{}B""#, &n43[1..]),
+            // Not base64url.
+            format!(r#""action":"hello","forms":[],"nonce":"+{}""#, &n43[1..]),
+        ] {
+            let text = format!(r#"{{"id":"x",{members}}}"#);
+            let refused = Refused::Reply(RequestId::Text("x".into()), ErrorCode::BadRequest.into());
+            assert_eq!(parse(&text), Err(refused), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_answer_is_an_attempt() {
+        for members in [
+            "",
+            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7]"#,
+            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,8,9]"#,
+            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,2147483648]"#,
+            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,null]"#,
+            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":null,"lanes":[1,2,3,4,5,6,7,8]"#,
+            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":-1,"origin":"o","lanes":[1,2,3,4,5,6,7,8]"#,
+            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAB","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,8]"#,
+            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,8],"more":1"#,
+            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,8]"#,
+        ] {
+            let text = format!(r#"{{"id":1,"action":"answer"{members}}}"#);
+            assert_eq!(request(&text), Request::Answer(Answer::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn frames_are_what_the_contract_says() {
+        let id = RequestId::Text("a\"b".into());
+        assert_eq!(ok(&id, &serde_json::json!({})), r#"{"id":"a\"b","ok":{}}"#);
+        assert_eq!(
+            error(&RequestId::Number(7), &ErrorCode::AlreadySubscribed.into()),
+            r#"{"id":7,"error":{"code":"already_subscribed","message":"already subscribed to this channel"}}"#
+        );
+        let connection_id = ConnectionId::from_bytes([0; 16]);
+        assert_eq!(
+            Push::Welcome { connection_id, challenge: "off", subject: None, expires_at: Some(9) }.encode(),
+            r#"{"event":"welcome","connectionId":"AAAAAAAAAAAAAAAAAAAAAA","challenge":"off","subject":null,"expiresAt":9}"#
+        );
+        let frame = ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], source: "function(){}".into() };
+        assert_eq!(
+            Push::challenge(&frame, 10_000).encode(),
+            format!(
+                r#"{{"event":"challenge","challenge":"{}","epoch":0,"form":"source","nonce":"{}","program":"function(){{}}","answerMs":10000}}"#,
+                "A".repeat(22),
+                "A".repeat(43)
+            )
+        );
+        assert_eq!(
+            Push::Verified { connection_id }.encode(),
+            r#"{"event":"verified","connectionId":"AAAAAAAAAAAAAAAAAAAAAA"}"#
+        );
+        assert_eq!(Push::ChallengeFailed.encode(), r#"{"event":"challenge_failed"}"#);
+        assert_eq!(Push::Message { data: "[1, 2]".into() }.encode(), r#"{"event":"message","data":[1, 2]}"#);
+        assert_eq!(Push::Message { data: "a\"".into() }.encode(), r#"{"event":"message","data":"a\""}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in ".{0,200}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn arbitrary_members_never_panic(
+            action in prop::sample::select(vec!["hello", "answer", "ping", "subscribe", "publish", "refresh", "x"]),
+            members in "[\\[\\]{}\",:a-z0-9 ]{0,60}",
+        ) {
+            let _ = parse(&format!(r#"{{"id":1,"action":"{action}",{members}}}"#));
+        }
+
+        #[test]
+        fn an_id_comes_back_as_it_was_sent(number: u64, text in ".{0,16}") {
+            for id in [RequestId::Number(number), RequestId::Text(text.into())] {
+                let frame = format!(r#"{{"id":{},"action":"ping"}}"#, json(&id));
+                let back = parse(&frame).map(|request| request.id);
+                prop_assert_eq!(back, Ok(id));
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+use std::future::Future as _;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use actix::{ActorFutureExt as _, AsyncContext as _};
+use actix_web_actors::ws::WebsocketContext;
+use bytes::Bytes;
+use countersign_node_proto::{ChannelName, Publication};
+
+use super::connection::{Connection, Followup, Ground, received_at};
+use super::request::Token;
+use super::session::{ChallengeFrame, Effects, Event, PublishError, SubscribeError};
+use super::shared::Gateway;
+use super::template::TemplateError;
+use crate::challenge::{Answer, ChallengeSession, Pending};
+use crate::close::CloseReason;
+use crate::hub;
+use crate::identity::{Principal, TokenRefusal};
+use crate::registry::{ConnectionState, Entry, LiveConnection};
+use crate::telemetry::{ConnectionStateLabel, LimitHit};
+
+/// The effects of a session, made real.
+pub(super) struct Wiring<'a> {
+    pub(super) ground: &'a mut Ground,
+    pub(super) ctx: &'a mut WebsocketContext<Connection>,
+}
+
+impl Effects for Wiring<'_> {
+    fn send_text(&mut self, text: String) {
+        // A full queue has closed the connection by itself.
+        let _ = self.ground.vitals.outbox().push_text(&text);
+    }
+
+    fn send_binary(&mut self, payload: Bytes) {
+        let _ = self.ground.vitals.outbox().push_binary(&payload);
+    }
+
+    fn subscribe(&mut self, channel: &ChannelName) -> Result<(), SubscribeError> {
+        let Ground { worker, vitals, live, .. } = &*self.ground;
+        worker.shard.subscribe(channel, Rc::clone(vitals.outbox())).map_err(|_| SubscribeError::Already)?;
+        worker.gateway.keeper.subscribe(live.id, live.generation, channel.clone());
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, channel: &ChannelName) -> bool {
+        let Ground { worker, live, .. } = &*self.ground;
+        let ended = worker.shard.unsubscribe(channel, live.id).is_ok();
+        if ended {
+            worker.gateway.keeper.unsubscribe(live.id, live.generation, channel.clone());
+        }
+        ended
+    }
+
+    fn publish(&mut self, publication: Publication) -> Result<(), PublishError> {
+        let publisher = self.ground.worker.gateway.publisher.clone();
+        let mut publishing = Box::pin(async move { publisher.publish(publication).await });
+        // The local part is done by the first poll, so one connection's publications keep their order.
+        match publishing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Err(hub::PublishError::Overloaded(_))) => Err(PublishError::Overloaded),
+            Poll::Ready(Err(error @ hub::PublishError::ThisNodeOnly(_))) => {
+                tracing::warn!(%error, "publication did not leave this node");
+                Ok(())
+            }
+            Poll::Ready(Ok(_)) => Ok(()),
+            Poll::Pending => {
+                // On its own: the connection may end before the bus has answered.
+                actix_rt::spawn(async move {
+                    if let Err(error) = publishing.await {
+                        tracing::warn!(%error, "publication did not leave this node");
+                    }
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn arm_hello_deadline(&mut self) {
+        let timeout = self.ground.worker.gateway.session.challenge.hello_timeout_ms.duration();
+        let late = |connection: &mut Connection, ctx: &mut WebsocketContext<Connection>| {
+            connection.happen(Event::HelloDeadline, ctx);
+        };
+        self.ground.hello_timer = Some(self.ctx.run_later(timeout, late));
+    }
+
+    fn issue_challenge(&mut self, client_nonce: Option<[u8; 32]>) {
+        if let Some(timer) = self.ground.hello_timer.take() {
+            self.ctx.cancel_future(timer);
+        }
+        let Ground { worker, live, .. } = &*self.ground;
+        let issued = worker.gateway.issuer.issue(live.id, 0, client_nonce, live.origin.as_deref());
+        let followup = match issued {
+            Ok(issued) => {
+                let frame = ChallengeFrame {
+                    challenge_id: *issued.challenge_id.as_bytes(),
+                    epoch: issued.epoch,
+                    server_nonce: issued.server_nonce,
+                    source: issued.source.clone(),
+                };
+                self.ground.issued = Some(issued);
+                Followup::Issued(frame)
+            }
+            Err(error) => {
+                tracing::error!(connection = ?live.id, %error, "challenge could not be made");
+                Followup::IssueFailed
+            }
+        };
+        self.ground.followups.push_back(followup);
+    }
+
+    fn mark_challenged(&mut self) {
+        let (Some(issued), Some(permit)) = (self.ground.issued.take(), self.ground.permit.take()) else { return };
+        let gateway = Arc::clone(&self.ground.worker.gateway);
+        let sent_at = received_at();
+        let deadline = sent_at + gateway.session.challenge.answer_timeout_ms.duration();
+        let pending = Pending::new(self.ground.live.id, &issued, sent_at, deadline);
+        let to = self.ctx.address().recipient();
+        self.ground.challenge = Some(ChallengeSession::open(pending, permit, to, Arc::clone(&gateway.metrics)));
+        self.ground.live.advance(ConnectionState::Challenged);
+        self.ground.count_as(ConnectionStateLabel::Challenged);
+    }
+
+    fn judge(&mut self, answer: Answer) {
+        if let Some(challenge) = self.ground.challenge.take() {
+            challenge.submit(answer, received_at());
+        }
+    }
+
+    fn mark_verified(&mut self) -> bool {
+        let verified = self.ground.live.advance(ConnectionState::Verified);
+        if verified {
+            self.ground.worker.gateway.keeper.verify(self.ground.live.id, self.ground.live.generation);
+            self.ground.count_as(ConnectionStateLabel::Verified);
+        }
+        verified
+    }
+
+    fn raise_limits(&mut self) {
+        let limits = &self.ground.worker.gateway.settings.limits;
+        self.ground.vitals.inbound().set_limits(limits.frame_max_bytes, limits.message_max_bytes);
+    }
+
+    fn verify_token(&mut self, token: Token) {
+        let verifier = Arc::clone(&self.ground.worker.gateway.verifier);
+        let verifying = async move { verifier.verify(&token.0).await };
+        let judged = actix::fut::wrap_future::<_, Connection>(verifying).map(|outcome, connection, ctx| {
+            let event = match outcome {
+                Ok(principal) => Event::TokenVerified(principal),
+                Err(TokenRefusal::Unavailable) => Event::TokenUnjudged,
+                Err(_) => Event::TokenRefused,
+            };
+            connection.happen(event, ctx);
+        });
+        self.ctx.spawn(judged);
+    }
+
+    fn replace_principal(&mut self, principal: &Arc<Principal>) {
+        let live = &self.ground.live;
+        live.set_principal(Arc::clone(principal));
+        let gateway = &self.ground.worker.gateway;
+        let expires_at = gateway.session.expiry_ends_connection.then_some(principal.expires_at);
+        gateway.keeper.refresh(live.id, live.generation, expires_at);
+    }
+
+    fn arm_expiry(&mut self, expires_at: u64) {
+        let left =
+            Duration::from_secs(expires_at).saturating_sub(Duration::from_millis(self.ground.worker.gateway.clock.millis()));
+        self.ground.vitals.set_token_expiry(Some(tokio::time::Instant::now() + left));
+    }
+
+    fn limit_hit(&mut self, limit: LimitHit) {
+        self.ground.worker.gateway.metrics.limits.of(limit).inc();
+    }
+
+    fn route_failed(&mut self, route: &str, error: &TemplateError) {
+        tracing::warn!(route, %error, "route failed on a message");
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        self.ground.vitals.close(reason);
+    }
+}
+
+/// The registry's entry of a connection that just opened.
+pub(super) fn entry(gateway: &Gateway, live: &LiveConnection) -> Entry {
+    let principal = live.principal();
+    let expires = gateway.session.expiry_ends_connection;
+    Entry {
+        id: live.id,
+        node: gateway.node,
+        generation: live.generation,
+        expires_at: principal.as_ref().filter(|_| expires).map(|principal| principal.expires_at),
+        principal: principal.map(|principal| principal.subject.clone()),
+        origin: live.origin.clone(),
+        verified: false,
+        connected_at_ms: live.connected_at_ms,
+        last_active_ms: live.connected_at_ms,
+        subscriptions: Vec::new(),
+    }
+}

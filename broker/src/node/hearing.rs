@@ -1,0 +1,48 @@
+use std::sync::Arc;
+
+use countersign_node_proto::{NodeId, NodeMessage};
+
+use crate::authorizer::Authorizer;
+use crate::cluster::BusListener;
+use crate::hub::Hub;
+use crate::management::Disconnector;
+use crate::registry::LiveConnections;
+
+/// Does what other nodes ask of this one.
+pub(super) struct Hearing {
+    pub(super) hub: Arc<Hub>,
+    pub(super) live: Arc<LiveConnections>,
+    pub(super) authorizer: Arc<Authorizer>,
+    pub(super) disconnector: Arc<Disconnector>,
+}
+
+impl BusListener for Hearing {
+    fn heard(&self, from: NodeId, message: NodeMessage) {
+        match message {
+            NodeMessage::Publication(publication) => {
+                if let Err(error) = self.hub.publish_local(publication) {
+                    tracing::warn!(?from, %error, "publication of another node was not delivered here");
+                }
+            }
+            NodeMessage::Post(post) => {
+                let delivered = self.live.get(post.connection).map(|connection| connection.mailbox.post(post.payload));
+                if !matches!(delivered, Some(Ok(()))) {
+                    tracing::debug!(?from, connection = ?post.connection, "post of another node was not delivered here");
+                }
+            }
+            NodeMessage::Disconnect(order) => {
+                self.disconnector.disconnect_here(&order);
+            }
+            NodeMessage::Invalidate(what) => self.authorizer.invalidate(&what),
+        }
+    }
+
+    fn gap(&self) {
+        tracing::warn!("messages of other nodes may have been lost, cached decisions are dropped");
+        self.authorizer.invalidate_all();
+    }
+}
+
+#[cfg(test)]
+#[path = "hearing_tests.rs"]
+mod tests;
