@@ -7,6 +7,7 @@ pub mod cli;
 pub mod close;
 pub mod cluster;
 pub mod config;
+pub mod demo;
 pub mod edge;
 pub mod gateway;
 pub mod hub;

@@ -42,8 +42,5 @@ fn install_crypto() -> Result<(), CliError> {
 fn serve(settings: Settings) -> Result<(), CliError> {
     telemetry::init_logging(&settings.telemetry).map_err(|error| CliError::failure(error.to_string()))?;
     let system = actix_rt::System::new();
-    system.block_on(node::serve(settings)).map_err(|error| {
-        tracing::error!(%error, "the node ended");
-        CliError::failure(error.to_string())
-    })
+    system.block_on(node::serve(settings)).map_err(|error| CliError::failure(error.to_string()))
 }

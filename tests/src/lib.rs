@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The harness of the end-to-end suite: nodes, clients and a browser, each real.
+//!
+//! - [`node`] starts the `countersign` binary on free ports with a data folder of its own, and ends it.
+//! - [`http`], [`socket`] and [`raw`] are three clients: requests, messages, and single bytes of frames.
+//! - [`solver`] evaluates challenge programs in a JavaScript engine; [`browser`] drives a headless Chromium.
+//! - [`tokens`] is an issuer of the tests' own; [`metrics`] reads a scrape; [`poll`] waits for conditions, never for time.
+//!
+//! Nothing here knows the code of a node: what the suite shows is what any client sees.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure of the harness is the failure of the test that uses it")]
+#![allow(clippy::print_stderr, reason = "what a test tells the person who reads its failure")]
+
+pub mod browser;
+pub mod http;
+pub mod metrics;
+pub mod node;
+pub mod pages;
+pub mod poll;
+pub mod raw;
+pub mod socket;
+pub mod solver;
+pub mod tokens;
+
+pub use node::{Node, Plan};
+pub use poll::{eventually, within};

@@ -1,1 +1,18 @@
-//! Whether a REST call comes from a live, verified connection.
+//! Whether a call may pass: the decision, its cache, and the endpoints that answer with it.
+//!
+//! - [`Authorizer`]: decides. A connection of this node from its live state, another node's from what is remembered of it,
+//!   else from the registry.
+//! - [`cache`]: what is remembered of connections of other nodes. Never a decision: what a path requires is judged on each
+//!   call, so that one path's answer is never another's.
+//! - [`decision`]: the rules, as pure functions, and every way to be refused.
+//! - [`http`]: the endpoint that a reverse proxy asks, and the resources that the node protects itself.
+
+pub mod cache;
+pub mod decision;
+pub mod http;
+mod judge;
+
+pub use cache::{CacheSettings, ConnectionCache, Known, LoadError};
+pub use decision::{Identity, Refused};
+pub use http::AuthorizeEndpoint;
+pub use judge::{Authorizer, AuthorizerParts, Decision, TokenCheck, TokenProblem};

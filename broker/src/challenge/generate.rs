@@ -165,10 +165,9 @@ struct Draws {
 impl Draws {
     /// Uniform below a bound that is not zero, by rejection.
     fn below(&mut self, bound: u32) -> u32 {
-        let excess = (u32::MAX % bound + 1) % bound;
         loop {
             let word = self.stream.next_u32();
-            if word <= u32::MAX - excess {
+            if is_unbiased(word, bound) {
                 return word % bound;
             }
         }
@@ -217,6 +216,12 @@ impl Draws {
         }
         tapes
     }
+}
+
+/// Is a word below the last multiple of the bound, so that every remainder comes equally often?
+fn is_unbiased(word: u32, bound: u32) -> bool {
+    let excess = (u32::MAX % bound + 1) % bound;
+    word <= u32::MAX - excess
 }
 
 #[cfg(test)]
@@ -332,8 +337,11 @@ mod tests {
 
     #[test]
     fn rejection_sampling_has_no_bias_at_its_limit() {
-        // 2^32 mod 3 is 1: exactly the highest word is refused.
-        assert_eq!((u32::MAX % 3 + 1) % 3, 1);
-        assert_eq!((u32::MAX % 8 + 1) % 8, 0);
+        // 2^32 mod 3 is 1: exactly the highest word is refused. A power of two refuses none.
+        assert!(!is_unbiased(u32::MAX, 3) && is_unbiased(u32::MAX - 1, 3));
+        assert!(is_unbiased(u32::MAX, 8) && is_unbiased(u32::MAX, 1));
+        // Just above the half: almost every second word.
+        let bound = (1 << 31) + 1;
+        assert!(is_unbiased(bound - 1, bound) && !is_unbiased(bound, bound));
     }
 }

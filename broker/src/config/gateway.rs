@@ -97,9 +97,9 @@ pub struct LimitSettings {
     pub message_max_bytes: usize,
     /// Both of the above until the connection is verified, where a challenge is required.
     pub unverified_message_max_bytes: usize,
-    /// Ping and pong frames per second; more closes with 4429.
+    /// Control frames per second; more closes with 4429. 0: no bound.
     pub control_frames_per_second: u32,
-    /// Messages per second, with a burst of as many; more closes with 4429.
+    /// Messages per second, with a burst of as many; more closes with 4429. 0: no bound.
     pub messages_per_second: u32,
     /// Subscriptions of one connection; more are refused with an error reply.
     pub subscriptions_max: usize,

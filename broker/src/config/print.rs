@@ -19,7 +19,7 @@ const INSIDE_UNSET: &[&str] =
 pub fn environment_listing() -> String {
     let mut listing = String::from(
         "# COUNTERSIGN_CONFIG names the configuration file. Values are TOML; what is none is taken as text.\n\
-         # Tables of a name of their own, such as routes, are written whole: COUNTERSIGN_ROUTES='{ ping = { builtin = \"ping\" } }'\n",
+         # Tables with names of your own, such as routes, are best written whole: COUNTERSIGN_ROUTES='{ ping = { builtin = \"ping\" } }'\n",
     );
     for (key, value) in leaves() {
         let default = value.map_or_else(|| "(unset)".to_owned(), |value| inline(&value));

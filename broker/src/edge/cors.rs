@@ -16,7 +16,7 @@ pub struct Cors {
 }
 
 /// Identity headers that a page may read.
-const EXPOSED: &str = "WWW-Authenticate, Retry-After, X-Countersign-Subject, X-Countersign-Connection-Id";
+const EXPOSED: &str = "WWW-Authenticate, Retry-After, X-Countersign-Subject, X-Countersign-Connection-Id, X-Countersign-Origin";
 
 impl Cors {
     /// Answers preflights with the headers that our endpoints read, the credential's header among them.

@@ -85,6 +85,18 @@ fn endless(
     configuration.default_service(web::to(handler));
 }
 
+/// Waits until the kernel takes nothing more for a client that does not read.
+async fn until_nothing_is_taken(control: &SocketControl) {
+    let (mut looks, mut written) = (tokio::time::interval(Duration::from_millis(100)), 0);
+    loop {
+        looks.tick().await;
+        let before = std::mem::replace(&mut written, control.written_bytes());
+        if written > 0 && written == before {
+            return;
+        }
+    }
+}
+
 /// Opens a connection that asks and never reads, and cuts it from another thread.
 async fn cut_ends(path: &str, frozen: bool) {
     let alive = Arc::new(AtomicUsize::new(0));
@@ -97,13 +109,8 @@ async fn cut_ends(path: &str, frozen: bool) {
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
     let control = soon("handler runs", started.recv()).await.unwrap();
-    let mut written = control.written_bytes();
-    while frozen {
-        // Frozen when the kernel takes nothing more: several looks in a row see no progress.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        if control.written_bytes() == std::mem::replace(&mut written, control.written_bytes()) && written > 0 {
-            break;
-        }
+    if frozen {
+        until_nothing_is_taken(&control).await;
     }
     assert_eq!(alive.load(Ordering::SeqCst), 1);
     let switch = control.clone();

@@ -8,6 +8,7 @@ mod listener;
 mod origin;
 mod socket;
 mod tls;
+mod vouch;
 
 pub use address::ClientAddress;
 pub use cors::Cors;
@@ -16,3 +17,4 @@ pub use listener::{ListenerSpec, bind, serve, worker_count};
 pub use origin::{Origin, OriginError, OriginList, OriginVerdict};
 pub use socket::{Socket, SocketControl};
 pub use tls::{Tls, TlsError};
+pub use vouch::{IdentityHeaders, NO_VALUE, identity_value};

@@ -17,6 +17,8 @@ use tokio_rustls::server::TlsStream;
 const CUT: u8 = 1;
 /// The socket is dropped: its descriptor is free.
 const GONE: u8 = 2;
+/// What is written now is the last.
+const FINISHING: u8 = 4;
 
 /// A kill switch for one socket, usable from any thread.
 ///
@@ -39,6 +41,15 @@ impl SocketControl {
     pub fn cut(&self) {
         self.0.flags.fetch_or(CUT, Ordering::AcqRel);
         self.0.waker.wake();
+    }
+
+    /// Ends the outbound half as soon as everything written so far is flushed, while the inbound half is still read.
+    ///
+    /// The dispatcher reads on for a while after a closing handshake, lest unread bytes turn the end into a reset, and
+    /// ends its half only then. Browsers wait for that end before they tell the page: it must not wait for theirs.
+    /// Call it from the socket's own task, before the last flush.
+    pub fn finish(&self) {
+        self.0.flags.fetch_or(FINISHING, Ordering::AcqRel);
     }
 
     /// [`SocketControl::cut`] was called.
@@ -84,6 +95,7 @@ impl fmt::Debug for SocketControl {
 pub struct Socket {
     stream: Stream,
     control: SocketControl,
+    outbound_ended: bool,
 }
 
 /// TLS state is some kilobytes: boxed, so that plain sockets do not carry it.
@@ -96,13 +108,13 @@ impl Socket {
     /// A plain connection.
     #[must_use]
     pub fn plain(stream: TcpStream) -> Self {
-        Self { stream: Stream::Plain(stream), control: SocketControl::default() }
+        Self { stream: Stream::Plain(stream), control: SocketControl::default(), outbound_ended: false }
     }
 
     /// A connection whose TLS handshake is done.
     #[must_use]
     pub fn tls(stream: TlsStream<TcpStream>) -> Self {
-        Self { stream: Stream::Tls(Box::new(stream)), control: SocketControl::default() }
+        Self { stream: Stream::Tls(Box::new(stream)), control: SocketControl::default(), outbound_ended: false }
     }
 
     /// Its kill switch.
@@ -163,12 +175,19 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = poll_stream!(self, poll_flush(cx));
-        self.control.pass(cx, outcome)
+        let flushed = poll_stream!(self, poll_flush(cx));
+        if self.control.0.flags.load(Ordering::Acquire) & FINISHING == 0 || !matches!(flushed, Poll::Ready(Ok(()))) {
+            return self.control.pass(cx, flushed);
+        }
+        self.poll_shutdown(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.outbound_ended {
+            return self.control.pass(cx, Poll::Ready(Ok(())));
+        }
         let outcome = poll_stream!(self, poll_shutdown(cx));
+        self.outbound_ended = matches!(outcome, Poll::Ready(Ok(())));
         self.control.pass(cx, outcome)
     }
 }

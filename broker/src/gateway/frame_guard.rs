@@ -9,6 +9,7 @@ use futures_core::Stream;
 use tokio::time::Instant;
 
 use super::{Inbound, RateLimit, Verdict};
+use crate::config::LimitSettings;
 use crate::hub::CONTROL_PAYLOAD_MAX;
 use crate::telemetry::{Direction, Metrics};
 
@@ -96,6 +97,12 @@ pub struct InboundRates {
     pub control_frames: u32,
     /// Messages, counted when they begin.
     pub messages: u32,
+}
+
+impl From<&LimitSettings> for InboundRates {
+    fn from(limits: &LimitSettings) -> Self {
+        Self { control_frames: limits.control_frames_per_second, messages: limits.messages_per_second }
+    }
 }
 
 /// Where in the stream of frames the guard is.

@@ -9,7 +9,7 @@ use futures_core::Stream;
 use super::Vitals;
 
 /// Most bytes handed to the socket at once: the dispatcher keeps a write buffer of this order for the life of a socket,
-/// so a larger slice would stay as memory. Held by `pushes_of_one_turn_are_one_slice`.
+/// so a larger slice would stay as memory.
 const SLICE_MAX: usize = 8 * 1024;
 
 /// The body of a 101: drives the actor, and yields what is in its [`Outbox`](crate::hub::Outbox).

@@ -211,7 +211,8 @@ mod tests {
 
     #[test]
     fn quotas_count_per_address_and_per_principal_and_are_given_back() {
-        let limits = LimitSettings { connections_per_address_max: 2, connections_per_principal_max: 1, ..LimitSettings::default() };
+        let limits =
+            LimitSettings { connections_per_address_max: 2, connections_per_principal_max: 1, ..LimitSettings::default() };
         let supervisor = supervisor(limits);
         let address = Some("192.0.2.1".parse().unwrap());
         let ada = supervisor.admit(address, Some("ada")).ok().unwrap();

@@ -66,7 +66,12 @@ impl Vitals {
 
     /// Starts the closing handshake and tells the actor. Does nothing on a connection that is closing already.
     pub fn close(&self, reason: CloseReason) {
-        if self.outbox.push_close(reason)
+        self.close_with(reason, reason.row().text);
+    }
+
+    /// As [`Vitals::close`] with a text of the caller's, such as a hint when to reconnect.
+    pub fn close_with(&self, reason: CloseReason, text: &str) {
+        if self.outbox.push_close_text(reason, text)
             && let Some(hook) = self.on_close.get()
         {
             hook(reason);
@@ -103,6 +108,7 @@ impl Vitals {
     pub(super) fn body_ended(&self) {
         self.body_ended.set(true);
         self.outbox.end();
+        self.control.finish();
     }
 
     /// A close frame is queued or sent, the client went, or the body is gone.

@@ -1,9 +1,9 @@
-use std::pin::pin;
+use std::future::Future as _;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use actix::fut::WrapFuture as _;
 use actix::{ActorFutureExt as _, AsyncContext as _};
 use actix_web_actors::ws::WebsocketContext;
 use bytes::Bytes;
@@ -39,7 +39,7 @@ impl Effects for Wiring<'_> {
 
     fn subscribe(&mut self, channel: &ChannelName) -> Result<(), SubscribeError> {
         let Ground { worker, vitals, live, .. } = &*self.ground;
-        worker.shard.subscribe(channel, Arc::clone_from_rc(vitals)).map_err(|_| SubscribeError::Already)?;
+        worker.shard.subscribe(channel, Rc::clone(vitals.outbox())).map_err(|_| SubscribeError::Already)?;
         worker.gateway.keeper.subscribe(live.id, live.generation, channel.clone());
         Ok(())
     }
@@ -144,7 +144,7 @@ impl Effects for Wiring<'_> {
     fn verify_token(&mut self, token: Token) {
         let verifier = Arc::clone(&self.ground.worker.gateway.verifier);
         let verifying = async move { verifier.verify(&token.0).await };
-        let judged = verifying.into_actor_of::<Connection>().map(|outcome, connection, ctx| {
+        let judged = actix::fut::wrap_future::<_, Connection>(verifying).map(|outcome, connection, ctx| {
             let event = match outcome {
                 Ok(principal) => Event::TokenVerified(principal),
                 Err(TokenRefusal::Unavailable) => Event::TokenUnjudged,
@@ -164,7 +164,8 @@ impl Effects for Wiring<'_> {
     }
 
     fn arm_expiry(&mut self, expires_at: u64) {
-        let left = Duration::from_secs(expires_at).saturating_sub(Duration::from_millis(self.ground.worker.gateway.clock.millis()));
+        let left =
+            Duration::from_secs(expires_at).saturating_sub(Duration::from_millis(self.ground.worker.gateway.clock.millis()));
         self.ground.vitals.set_token_expiry(Some(tokio::time::Instant::now() + left));
     }
 

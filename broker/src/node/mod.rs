@@ -1,22 +1,92 @@
-//! The supervision tree: starts, watches and drains everything else.
+//! A node: starts, watches and drains everything else. Nothing below knows how it is started.
+//!
+//! - [`Node`]: the supervision tree, from bound listeners to the last entry taken out of the registry.
+//! - [`Backplane`]: what nodes share.
+//! - [`supervisor`]: starts actors again.
+//! - [`serve`]: a node for the command line, with its announcement and its signals.
 
+mod apps;
+mod backplane;
+mod hearing;
+mod running;
+mod signals;
 pub mod supervisor;
 
-use crate::config::Settings;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
-/// Why a node could not start, or could not go on.
+pub use backplane::Backplane;
+pub use running::Node;
+
+use crate::config::{Fault, Settings};
+use crate::edge::TlsError;
+use crate::identity::IdentityError;
+use signals::Signals;
+
+/// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// A part of it could not be started.
-    #[error("the node cannot start: {0}")]
-    Start(String),
+    /// A listener cannot be had.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Users, tokens or keys cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Routes or rules are wrong; the command line reports them all before it starts a node.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Compile(Vec<Fault>),
+    /// A file of the data folder cannot be used.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// Challenges cannot be made.
+    #[error(transparent)]
+    Challenge(#[from] crate::challenge::IssueError),
+    /// The system's generator failed.
+    #[error("no randomness to be had: {0}")]
+    Randomness(#[from] getrandom::Error),
+    /// The registry did not take the node in.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::RegistryUnavailable),
+    /// The process cannot hear signals or tell its addresses.
+    #[error("process: {0}")]
+    Process(#[source] std::io::Error),
 }
 
-/// Runs a node until it is told to end.
+/// Runs a node of its own until a signal ends it; the first drains, a second ends at once.
 ///
 /// # Errors
 /// [`NodeError`] if it cannot start.
-#[allow(clippy::unused_async, reason = "the tree that is awaited here is not in this build")]
-pub async fn serve(_settings: Settings) -> Result<(), NodeError> {
-    Err(NodeError::Start("the supervision tree is not in this build".to_owned()))
+pub async fn serve(settings: Settings) -> Result<(), NodeError> {
+    let mut signals = Signals::listen().map_err(NodeError::Process)?;
+    let node = Node::start(settings, &Backplane::local()).await?;
+    announce(&node).map_err(NodeError::Process)?;
+    let signal = signals.next().await;
+    tracing::info!(signal, "draining");
+    tokio::select! {
+        () = node.drain() => tracing::info!("drained"),
+        signal = signals.next() => tracing::warn!(signal, "second signal, ending at once"),
+    }
+    Ok(())
+}
+
+/// Prints where the node listens: to people, and to whoever started it on port 0.
+fn announce(node: &Node) -> std::io::Result<()> {
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "gateway  {}", node.gateway_url())?;
+    writeln!(output, "admin    {}", node.admin_url())?;
+    output.flush()
 }

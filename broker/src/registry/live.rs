@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use countersign_node_proto::{ConnectionId, Generation, Payload};
 
 use crate::close::CloseReason;
+use crate::edge::IdentityHeaders;
 use crate::identity::Principal;
 
 /// Where a connection is in its life: forward only, and `Closed` is final.
@@ -78,6 +79,14 @@ pub struct LiveConnection {
     pub mailbox: Box<dyn Mailbox>,
     principal: ArcSwapOption<Principal>,
     state: AtomicU8,
+    /// Made at the first decision, for the principal of then: most connections never need it.
+    vouched: ArcSwapOption<Vouched>,
+}
+
+/// Identity headers, and whom they were made for.
+struct Vouched {
+    principal: Option<Arc<Principal>>,
+    headers: Arc<IdentityHeaders>,
 }
 
 impl LiveConnection {
@@ -102,7 +111,23 @@ impl LiveConnection {
             mailbox,
             principal: ArcSwapOption::new(principal),
             state: AtomicU8::new(ConnectionState::Accepted as u8),
+            vouched: ArcSwapOption::empty(),
         }
+    }
+
+    /// What a decision says of this connection while `principal` is its own.
+    #[must_use]
+    pub fn identity(&self, principal: Option<&Arc<Principal>>) -> Arc<IdentityHeaders> {
+        if let Some(vouched) = &*self.vouched.load()
+            && vouched.principal.as_ref().map(Arc::as_ptr) == principal.map(Arc::as_ptr)
+        {
+            return vouched.headers.clone();
+        }
+        let subject = principal.map(|principal| principal.subject.as_str());
+        let headers = Arc::new(IdentityHeaders::new(subject, self.origin.as_deref()));
+        let vouched = Vouched { principal: principal.cloned(), headers: headers.clone() };
+        self.vouched.store(Some(Arc::new(vouched)));
+        headers
     }
 
     /// Where it is in its life.

@@ -74,10 +74,6 @@ impl Pending {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.connections.is_empty()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.connections.len()
     }
@@ -172,7 +168,7 @@ mod tests {
         pending.verify(id, generation);
         pending.subscribe(id, generation, channel(1));
         pending.remove(id, generation);
-        assert!(pending.is_empty());
+        assert_eq!(pending.len(), 0);
     }
 
     #[test]

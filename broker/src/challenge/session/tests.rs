@@ -82,7 +82,7 @@ impl Scene {
     }
 
     /// Everything that was taken was given back, and the end was counted once, as this.
-    async fn is_over(mut self, label: VerdictLabel) {
+    async fn ends_as(mut self, label: VerdictLabel) {
         while self.permits.taken() != 0 {
             tokio::task::yield_now().await;
         }
@@ -109,7 +109,7 @@ fn right_answer_verifies_once() {
         scene.submit(4, Duration::from_secs(1));
         assert_eq!(scene.verdict().await, Verdict::Verified);
         assert_eq!(scene.metrics.challenge_seconds.get_sample_count(), 1);
-        scene.is_over(VerdictLabel::Verified).await;
+        scene.ends_as(VerdictLabel::Verified).await;
     });
 }
 
@@ -120,7 +120,7 @@ fn wrong_answer_is_the_only_attempt() {
         scene.submit(5, Duration::ZERO);
         assert_eq!(scene.verdict().await, Verdict::WrongAnswer);
         assert!(scene.handle.is_none());
-        scene.is_over(VerdictLabel::WrongAnswer).await;
+        scene.ends_as(VerdictLabel::WrongAnswer).await;
     });
 }
 
@@ -131,7 +131,7 @@ fn deadline_enforced_on_silence() {
         assert_eq!(scene.verdict().await, Verdict::Late);
         let waited = scene.opened_at.elapsed();
         assert!(waited >= ANSWER_TIMEOUT + GRACE && waited < ANSWER_TIMEOUT + GRACE * 2, "{waited:?}");
-        scene.is_over(VerdictLabel::Late).await;
+        scene.ends_as(VerdictLabel::Late).await;
     });
 }
 
@@ -142,7 +142,7 @@ fn answer_stamped_in_time_counts_though_it_is_judged_within_the_grace() {
         tokio::time::sleep(ANSWER_TIMEOUT + GRACE / 2).await;
         scene.submit(4, ANSWER_TIMEOUT);
         assert_eq!(scene.verdict().await, Verdict::Verified);
-        scene.is_over(VerdictLabel::Verified).await;
+        scene.ends_as(VerdictLabel::Verified).await;
     });
 }
 
@@ -153,7 +153,7 @@ fn answer_stamped_late_fails_though_it_is_judged_within_the_grace() {
         tokio::time::sleep(ANSWER_TIMEOUT + GRACE / 2).await;
         scene.submit(4, ANSWER_TIMEOUT + Duration::from_nanos(1));
         assert_eq!(scene.verdict().await, Verdict::Late);
-        scene.is_over(VerdictLabel::Late).await;
+        scene.ends_as(VerdictLabel::Late).await;
     });
 }
 
@@ -163,7 +163,7 @@ fn closed_connection_abandons_at_once() {
         let mut scene = Scene::open();
         drop(scene.handle.take());
         let opened_at = scene.opened_at;
-        scene.is_over(VerdictLabel::Abandoned).await;
+        scene.ends_as(VerdictLabel::Abandoned).await;
         assert_eq!(opened_at.elapsed(), Duration::ZERO);
     });
 }
@@ -175,7 +175,7 @@ fn internal_error_fails_closed() {
         scene.handle.as_ref().unwrap().session.do_send(Fault);
         assert_eq!(scene.verdict().await, Verdict::Internal);
         drop(scene.handle.take());
-        scene.is_over(VerdictLabel::Internal).await;
+        scene.ends_as(VerdictLabel::Internal).await;
     });
 }
 
@@ -185,6 +185,6 @@ fn answer_after_the_end_is_ignored() {
         let mut scene = Scene::open();
         assert_eq!(scene.verdict().await, Verdict::Late);
         scene.submit(4, Duration::ZERO);
-        scene.is_over(VerdictLabel::Late).await;
+        scene.ends_as(VerdictLabel::Late).await;
     });
 }

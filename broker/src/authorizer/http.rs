@@ -1,0 +1,182 @@
+//! The endpoint that a reverse proxy asks, and the resources that the node protects itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+
+use super::decision::{Identity, Refused, required};
+use super::judge::Authorizer;
+use crate::config::{AuthorizerSettings, ProtectedResource, Require};
+use crate::edge::{Cors, refuse};
+
+/// On every allow: the token's subject.
+const SUBJECT: HeaderName = HeaderName::from_static("x-countersign-subject");
+/// On every allow: the connection.
+const CONNECTION_ID: HeaderName = HeaderName::from_static("x-countersign-connection-id");
+/// On every allow: the origin of the connection's handshake.
+const ORIGIN: HeaderName = HeaderName::from_static("x-countersign-origin");
+
+/// Body of an allow: proxies throw it away, and some count its bytes.
+const ALLOWED: Bytes = Bytes::from_static(br#"{"allowed":true}"#);
+/// Body bytes of a request that are read and thrown away, so that its connection can be kept alive.
+const DRAINED_BYTES_MAX: usize = 65_536;
+/// Longest wait for them.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The forward-auth endpoint.
+///
+/// Takes every method and sub-path, and reads nothing but the credentials and the parameter `require`: not the body, nor
+/// `Upgrade`, `Expect`, `Range`, `If-*` or `X-Countersign-*`, which proxies pass on from clients. Answers exactly 200, 401,
+/// 403 or 503, and 200 always with all identity headers.
+pub struct AuthorizeEndpoint {
+    authorizer: Arc<Authorizer>,
+    cors: Cors,
+    path: String,
+    require: Require,
+    allow_caching: HeaderValue,
+    allow_is_cached: bool,
+}
+
+impl AuthorizeEndpoint {
+    /// An endpoint as configured.
+    #[must_use]
+    pub fn new(settings: &AuthorizerSettings, authorizer: Arc<Authorizer>, cors: Cors) -> Arc<Self> {
+        let age = settings.allow_max_age_seconds.0;
+        let caching = if age == 0 { "no-store".to_owned() } else { format!("max-age={age}") };
+        Arc::new(Self {
+            authorizer,
+            cors,
+            path: settings.path.clone(),
+            require: settings.require,
+            allow_caching: HeaderValue::try_from(caching).unwrap_or(HeaderValue::from_static("no-store")),
+            allow_is_cached: age > 0,
+        })
+    }
+
+    /// Adds the endpoint and its sub-paths to an application. It stands on both listeners.
+    pub fn configure(self: &Arc<Self>, config: &mut web::ServiceConfig) {
+        let path = self.path.trim_end_matches('/');
+        for path in [path.to_owned(), format!("{path}/{{tail:.*}}")] {
+            let endpoint = web::Data::from(self.clone());
+            config.service(web::resource(path).app_data(endpoint).to(authorize));
+        }
+    }
+
+    /// Adds the protected resources to an application: the public one.
+    pub fn configure_protected(self: &Arc<Self>, config: &mut web::ServiceConfig, resources: &[ProtectedResource]) {
+        for resource in resources {
+            let protected = Protected {
+                endpoint: self.clone(),
+                require: resource.require.unwrap_or(self.require),
+                body: Bytes::from(resource.body.to_string()),
+            };
+            config.service(web::resource(&resource.path).app_data(web::Data::new(protected)).to(serve_protected));
+        }
+    }
+
+    /// The answer to an allowed call.
+    fn allow(&self, request: &HttpRequest, identity: Identity) -> HttpResponse {
+        let mut response = answer(ALLOWED, self.allow_caching.clone());
+        let headers = response.headers_mut();
+        headers.insert(SUBJECT, identity.headers.subject.clone());
+        headers.insert(CONNECTION_ID, identity.connection);
+        headers.insert(ORIGIN, identity.headers.origin.clone());
+        // Proxies ask without an origin, mostly, and what is not stored varies with nothing.
+        if self.allow_is_cached || request.headers().contains_key(header::ORIGIN) {
+            self.cors.decorate(request.headers(), headers);
+        }
+        response
+    }
+
+    /// The answer to a refused call.
+    fn refuse(&self, request: &HttpRequest, refused: Refused) -> HttpResponse {
+        let row = refused.row();
+        let mut response = refuse(row.status, row.code, row.message);
+        if let Some(challenge) = row.challenge {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        self.cors.decorate(request.headers(), response.headers_mut());
+        response
+    }
+}
+
+/// A resource that the node answers itself.
+struct Protected {
+    endpoint: Arc<AuthorizeEndpoint>,
+    require: Require,
+    body: Bytes,
+}
+
+/// Answers a proxy.
+async fn authorize(request: HttpRequest, body: web::Payload, endpoint: web::Data<AuthorizeEndpoint>) -> HttpResponse {
+    if let Some(preflight) = endpoint.cors.preflight(&request) {
+        return preflight;
+    }
+    let query = request.query_string();
+    let require = if query.is_empty() { endpoint.require } else { required(endpoint.require, query) };
+    let decision = endpoint.authorizer.decide(request.headers(), require).await;
+    if has_body(request.headers()) {
+        Box::pin(drain(body)).await;
+    }
+    match decision.verdict {
+        Ok(identity) => endpoint.allow(&request, identity),
+        Err(refused) => endpoint.refuse(&request, refused),
+    }
+}
+
+/// Answers a page.
+async fn serve_protected(request: HttpRequest, protected: web::Data<Protected>) -> HttpResponse {
+    let endpoint = &protected.endpoint;
+    if let Some(preflight) = endpoint.cors.preflight(&request) {
+        return preflight;
+    }
+    let mut response = if matches!(*request.method(), Method::GET | Method::HEAD) {
+        match endpoint.authorizer.decide(request.headers(), protected.require).await.verdict {
+            Ok(_) => answer(protected.body.clone(), HeaderValue::from_static("no-store")),
+            Err(refused) => return endpoint.refuse(&request, refused),
+        }
+    } else {
+        let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this resource can only be read");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+        response
+    };
+    endpoint.cors.decorate(request.headers(), response.headers_mut());
+    response
+}
+
+/// A 200 with a JSON body.
+fn answer(body: Bytes, caching: HeaderValue) -> HttpResponse {
+    let mut response = HttpResponse::with_body(StatusCode::OK, body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, caching);
+    response.map_into_boxed_body()
+}
+
+/// Does a body follow that ends? After an upgrade none does.
+fn has_body(headers: &HeaderMap) -> bool {
+    let announced = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
+    announced && !headers.contains_key(header::UPGRADE)
+}
+
+/// Reads a body and throws it away, as far as it is worth keeping the connection.
+async fn drain(mut body: web::Payload) {
+    let read = async {
+        let mut bytes = 0;
+        while let Some(Ok(chunk)) = body.next().await {
+            bytes += chunk.len();
+            if bytes > DRAINED_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    let _given_up = tokio::time::timeout(DRAIN_TIMEOUT, read).await;
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

@@ -1,0 +1,166 @@
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::IdentityError;
+use super::keys::KeyRecord;
+use super::random::{base64url, random_bytes};
+use crate::config::PoolAlgorithm;
+
+/// The folder of signing keys: for each key a PKCS#8 file in PEM form and a record in JSON beside it.
+///
+/// A key is there when its record is, and each file appears whole: written under another name, then renamed.
+#[derive(Debug)]
+pub(super) struct KeyFolder(PathBuf);
+
+impl KeyFolder {
+    /// Opens the folder, or makes it, accessible for its owner only.
+    pub(super) fn open(path: PathBuf) -> Result<Self, IdentityError> {
+        create_private_folder(&path)?;
+        Ok(Self(path))
+    }
+
+    /// The records of all keys, in no order.
+    pub(super) fn records(&self) -> Result<Vec<KeyRecord>, IdentityError> {
+        let mut records = Vec::new();
+        for path in self.record_paths()? {
+            let text = match std::fs::read(&path) {
+                Ok(text) => text,
+                // Another process dropped it between the listing and now.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(IdentityError::Io(path, error)),
+            };
+            let record =
+                serde_json::from_slice(&text).map_err(|error| IdentityError::Key(format!("{}: {error}", path.display())))?;
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// The key of this name in PEM form.
+    pub(super) fn key(&self, kid: &str) -> Result<Zeroizing<String>, IdentityError> {
+        let path = self.path(kid, "pem");
+        std::fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| IdentityError::Io(path, error))
+    }
+
+    /// Stores a new key, its record last.
+    pub(super) fn add(&self, record: &KeyRecord, pem: &str) -> Result<(), IdentityError> {
+        self.write(&self.path(&record.kid, "pem"), pem.as_bytes())?;
+        self.update(record)
+    }
+
+    /// Stores a record anew.
+    pub(super) fn update(&self, record: &KeyRecord) -> Result<(), IdentityError> {
+        let text = serde_json::to_vec_pretty(record).map_err(|error| IdentityError::Key(error.to_string()))?;
+        self.write(&self.path(&record.kid, "json"), &text)
+    }
+
+    /// Removes a key, its record first. Done already by another process is done.
+    pub(super) fn remove(&self, kid: &str) -> Result<(), IdentityError> {
+        for extension in ["json", "pem"] {
+            let path = self.path(kid, extension);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(IdentityError::Io(path, error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A number that changes when a record does: over names, lengths and times of change.
+    pub(super) fn stamp(&self) -> Result<u64, IdentityError> {
+        let mut paths = self.record_paths()?;
+        paths.sort();
+        let mut hasher = DefaultHasher::new();
+        for path in paths {
+            let metadata = std::fs::metadata(&path).ok();
+            let facts = metadata.map(|metadata| (metadata.len(), metadata.modified().ok()));
+            (path, facts).hash(&mut hasher);
+        }
+        Ok(hasher.finish())
+    }
+
+    fn record_paths(&self) -> Result<Vec<PathBuf>, IdentityError> {
+        let fault = |error| IdentityError::Io(self.0.clone(), error);
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(&self.0).map_err(fault)? {
+            let path = entry.map_err(fault)?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                paths.push(path);
+            }
+        }
+        Ok(paths)
+    }
+
+    fn path(&self, kid: &str, extension: &str) -> PathBuf {
+        self.0.join(format!("{kid}.{extension}"))
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
+        let suffix = base64url(&random_bytes::<9>().map_err(|error| IdentityError::Key(error.to_string()))?);
+        let temporary = self.0.join(format!(".{suffix}.new"));
+        let written = write_private(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+        written.map_err(|error| {
+            // The half-written file is of no use; that it stays would be untidy, not wrong.
+            let _ = std::fs::remove_file(&temporary);
+            IdentityError::Io(path.to_owned(), error)
+        })
+    }
+}
+
+/// Makes a private key: PKCS#8 in PEM form.
+pub(super) fn generate(algorithm: PoolAlgorithm) -> Result<Zeroizing<String>, IdentityError> {
+    let fault = |_| IdentityError::Key("key generation failed".to_owned());
+    match algorithm {
+        PoolAlgorithm::Rs256 => {
+            let der = RsaKeyPair::generate(KeySize::Rsa2048).and_then(|pair| pair.as_der()).map_err(fault)?;
+            Ok(pem(der.as_ref()))
+        }
+        PoolAlgorithm::Es256 => {
+            let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(fault)?;
+            Ok(pem(pair.to_pkcs8v1().map_err(fault)?.as_ref()))
+        }
+    }
+}
+
+/// RFC 7468, section 10.
+fn pem(der: &[u8]) -> Zeroizing<String> {
+    let body = Zeroizing::new(STANDARD.encode(der));
+    let mut text = Zeroizing::new(String::with_capacity(body.len() + body.len() / 64 + 64));
+    text.push_str("-----BEGIN PRIVATE KEY-----\n");
+    let mut rest = body.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str("-----END PRIVATE KEY-----\n");
+    text
+}
+
+/// Makes a folder, and those above it, that only its owner may enter; leaves one that is there as it is.
+pub(super) fn create_private_folder(path: &Path) -> Result<(), IdentityError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|error| IdentityError::Io(path.to_owned(), error))
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

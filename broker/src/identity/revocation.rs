@@ -1,0 +1,112 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::Principal;
+use super::claims::generation;
+use super::issuers::POOL_NAME;
+use super::store::{Store, StoreError};
+use super::verifier::Epoch;
+
+/// A user of the pool lost every token issued so far: signed out, disabled, deleted, or with a new password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    /// The user's `sub`.
+    pub subject: String,
+    /// Tokens of this generation and above are good again.
+    pub generation: u64,
+    /// When it was decided, in milliseconds since the Unix epoch.
+    pub not_before_ms: u64,
+}
+
+impl Revocation {
+    /// Does it end what this principal opened? False for other issuers' principals, and for tokens issued after it.
+    #[must_use]
+    pub fn covers(&self, principal: &Principal) -> bool {
+        principal.issuer == POOL_NAME
+            && principal.subject == self.subject
+            && generation(&principal.claims).is_none_or(|issued| issued < self.generation)
+    }
+}
+
+/// Who hears of revocations, whichever process decided them. Called on a thread that may block but must not be kept;
+/// it must not call back into the pool.
+pub(super) type RevocationListener = Box<dyn Fn(&Revocation) + Send + Sync>;
+
+/// The generation below which a subject's tokens are refused.
+#[derive(Debug, Default)]
+pub(super) struct RevokedGenerations(RwLock<HashMap<String, u64>>);
+
+impl RevokedGenerations {
+    /// Is a token of this generation revoked?
+    pub(super) fn covers(&self, subject: &str, generation: u64) -> bool {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.get(subject).is_some_and(|valid_from| generation < *valid_from)
+    }
+
+    fn raise(&self, revocation: &Revocation) {
+        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let valid_from = table.entry(revocation.subject.clone()).or_default();
+        *valid_from = (*valid_from).max(revocation.generation);
+    }
+}
+
+/// Takes revocations from the store and gives them to the verifier and the listener, each once and in order.
+///
+/// Lock order: `progress`, then the store's connection, then the table.
+pub(super) struct RevocationFeed {
+    store: Store,
+    revoked: Arc<RevokedGenerations>,
+    epoch: Arc<Epoch>,
+    listener: RevocationListener,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// The last one handed out.
+    last_id: i64,
+    /// SQLite's `data_version` when the store was last read; other connections' commits change it.
+    data_version: i64,
+}
+
+impl RevocationFeed {
+    /// Opens a connection of its own, so that the store tells it of everybody else's writes, and loads the past ones
+    /// without announcing them: there is no socket yet that they could end.
+    pub(super) fn start(
+        store: Store,
+        revoked: Arc<RevokedGenerations>,
+        epoch: Arc<Epoch>,
+        listener: RevocationListener,
+    ) -> Result<Self, StoreError> {
+        let mut progress = Progress { last_id: 0, data_version: store.data_version()? };
+        for (id, revocation) in store.revocations_after(0)? {
+            revoked.raise(&revocation);
+            progress.last_id = id;
+        }
+        Ok(Self { store, revoked, epoch, listener, progress: Mutex::new(progress) })
+    }
+
+    /// Hands out what has been written since the last call, by whichever process. Cheap when there is nothing.
+    pub(super) fn catch_up(&self) -> Result<(), StoreError> {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = self.store.data_version()?;
+        if version == progress.data_version {
+            return Ok(());
+        }
+        for (id, revocation) in self.store.revocations_after(progress.last_id)? {
+            self.revoked.raise(&revocation);
+            self.epoch.advance();
+            (self.listener)(&revocation);
+            progress.last_id = id;
+        }
+        progress.data_version = version;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RevocationFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RevocationFeed").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,223 @@
+use aws_lc_rs::hmac;
+use rusqlite::{OptionalExtension as _, Transaction};
+use zeroize::Zeroizing;
+
+use super::super::random::{base64url, from_base64url, random_bytes, sha256};
+use super::users::user_of_subject;
+use super::{Store, StoreError, User, revoke_subject, signed, unsigned};
+
+/// An opaque refresh token: 256 random bits. The store keeps its SHA-256 only.
+pub(in crate::identity) struct RefreshToken(Zeroizing<[u8; 32]>);
+
+impl RefreshToken {
+    fn random() -> Result<Self, StoreError> {
+        Ok(Self(Zeroizing::new(random_bytes()?)))
+    }
+
+    /// Reads what a client sent; nothing if it cannot be one.
+    pub(in crate::identity) fn parse(text: &str) -> Option<Self> {
+        let bytes = Zeroizing::new(from_base64url(text)?);
+        Some(Self(Zeroizing::new(bytes.as_slice().try_into().ok()?)))
+    }
+
+    /// As the client gets it: 43 characters of base64url.
+    pub(in crate::identity) fn text(&self) -> String {
+        base64url(self.0.as_slice())
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        sha256(self.0.as_slice())
+    }
+
+    /// Hides this token's successor, or shows it again.
+    ///
+    /// The pad depends on this token, which the store does not have, and a token has one successor only; so whoever
+    /// reads the store learns nothing, and whoever holds this token can be given the same successor twice.
+    fn pad(&self, other: &[u8; 32]) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice());
+        let pad = hmac::sign(&key, b"countersign refresh successor");
+        let mut out = *other;
+        out.iter_mut().zip(pad.as_ref()).for_each(|(byte, pad)| *byte ^= pad);
+        out
+    }
+
+    fn seal(&self, successor: &Self) -> [u8; 32] {
+        self.pad(&successor.0)
+    }
+
+    fn unseal(&self, sealed: &[u8; 32]) -> Self {
+        Self(Zeroizing::new(self.pad(sealed)))
+    }
+}
+
+/// How long refresh tokens live, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::identity) struct RefreshRules {
+    /// Replace a token when it is used.
+    pub(in crate::identity) rotate: bool,
+    /// A replaced token gets the same successor again for this long.
+    pub(in crate::identity) grace_ms: u64,
+    /// A family unused for this long ends.
+    pub(in crate::identity) idle_ms: u64,
+    /// A family ends this long after sign-in.
+    pub(in crate::identity) lifetime_ms: u64,
+}
+
+/// What a refresh token was worth.
+pub(in crate::identity) enum Redeemed {
+    /// A session goes on.
+    Session {
+        /// The user as of now.
+        user: Box<User>,
+        /// The token to use from now on.
+        token: RefreshToken,
+        /// `jti` of the session's first token.
+        origin_jti: String,
+        /// When the session began, milliseconds since the Unix epoch.
+        auth_time_ms: u64,
+    },
+    /// Unknown, expired, idle, revoked, or of another or disabled user.
+    Refused,
+    /// A replaced token came again after its grace: somebody else has a copy. The family has ended, and with it every
+    /// token of the user.
+    Reused,
+}
+
+struct Family {
+    id: Vec<u8>,
+    sub: String,
+    origin_jti: String,
+    created: u64,
+    last_used: u64,
+    revoked: bool,
+    replaced: Option<u64>,
+    sealed_successor: Option<[u8; 32]>,
+}
+
+impl Store {
+    /// Begins a session: a new family and its first token.
+    ///
+    /// None if the user was revoked, disabled or deleted since it was read: a password that was being checked while it
+    /// was replaced opens nothing.
+    pub(in crate::identity) fn begin_family(
+        &self,
+        user: &User,
+        origin_jti: &str,
+        now: u64,
+    ) -> Result<Option<RefreshToken>, StoreError> {
+        let (id, token) = (random_bytes::<16>()?, RefreshToken::random()?);
+        self.write(|transaction| {
+            let begun = transaction.execute(
+                "INSERT INTO families (id, sub, origin_jti, created, last_used)
+                 SELECT ?1, sub, ?3, ?4, ?4 FROM users WHERE sub = ?2 AND generation = ?5 AND disabled = 0",
+                (id.as_slice(), &user.sub, origin_jti, signed(now), signed(user.generation)),
+            )?;
+            if begun == 0 {
+                return Ok(None);
+            }
+            insert_token(transaction, &token, &id)?;
+            Ok(Some(token))
+        })
+    }
+
+    /// Uses a refresh token of the user of this normalised name, if one is given.
+    ///
+    /// One transaction decides and writes, so that of two uses at once one rotates and the other meets the grace.
+    ///
+    /// # Errors
+    /// The store's own; nothing has been decided then, and the token may be used again.
+    pub(in crate::identity) fn redeem(
+        &self,
+        name: Option<&str>,
+        token: &RefreshToken,
+        rules: &RefreshRules,
+        now: u64,
+    ) -> Result<Redeemed, StoreError> {
+        self.write(|transaction| {
+            let Some(family) = find_family(transaction, token)? else { return Ok(Redeemed::Refused) };
+            if family.revoked || family.has_ended(rules, now) {
+                return Ok(Redeemed::Refused);
+            }
+            let Some(user) = user_of_subject(transaction, &family.sub)? else { return Ok(Redeemed::Refused) };
+            if user.disabled || name.is_some_and(|name| name != user.name) {
+                return Ok(Redeemed::Refused);
+            }
+            let next = match (family.replaced, family.sealed_successor) {
+                (None, _) if rules.rotate => replace(transaction, token, &family.id, now)?,
+                (None, _) => RefreshToken(token.0.clone()),
+                (Some(replaced), Some(sealed)) if now.saturating_sub(replaced) < rules.grace_ms => token.unseal(&sealed),
+                (Some(_), _) => {
+                    end_family(transaction, &family, now)?;
+                    return Ok(Redeemed::Reused);
+                }
+            };
+            transaction.execute("UPDATE families SET last_used = ?2 WHERE id = ?1", (&family.id, signed(now)))?;
+            let (origin_jti, auth_time_ms) = (family.origin_jti, family.created);
+            Ok(Redeemed::Session { user: Box::new(user), token: next, origin_jti, auth_time_ms })
+        })
+    }
+
+    /// Ends the session that a refresh token belongs to, and with it every token of the user. Tells whether there was one.
+    pub(in crate::identity) fn revoke_session(&self, token: &RefreshToken, now: u64) -> Result<bool, StoreError> {
+        self.write(|transaction| match find_family(transaction, token)? {
+            Some(family) if !family.revoked => end_family(transaction, &family, now).map(|()| true),
+            _ => Ok(false),
+        })
+    }
+}
+
+impl Family {
+    fn has_ended(&self, rules: &RefreshRules, now: u64) -> bool {
+        now.saturating_sub(self.created) >= rules.lifetime_ms || now.saturating_sub(self.last_used) >= rules.idle_ms
+    }
+}
+
+fn insert_token(transaction: &Transaction<'_>, token: &RefreshToken, family: &[u8]) -> Result<(), StoreError> {
+    transaction.execute("INSERT INTO refresh_tokens (hash, family) VALUES (?1, ?2)", (token.hash().as_slice(), family))?;
+    Ok(())
+}
+
+fn replace(transaction: &Transaction<'_>, token: &RefreshToken, family: &[u8], now: u64) -> Result<RefreshToken, StoreError> {
+    let successor = RefreshToken::random()?;
+    transaction.execute(
+        "UPDATE refresh_tokens SET replaced = ?2, sealed_successor = ?3 WHERE hash = ?1",
+        (token.hash().as_slice(), signed(now), token.seal(&successor).as_slice()),
+    )?;
+    insert_token(transaction, &successor, family)?;
+    Ok(successor)
+}
+
+/// The family stays, marked: a second copy of an old token must not end the user's next sessions again.
+fn end_family(transaction: &Transaction<'_>, family: &Family, now: u64) -> Result<(), StoreError> {
+    transaction.execute("UPDATE families SET revoked = 1 WHERE id = ?1", [&family.id])?;
+    revoke_subject(transaction, &family.sub, now)
+}
+
+fn find_family(transaction: &Transaction<'_>, token: &RefreshToken) -> Result<Option<Family>, StoreError> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT f.id, f.sub, f.origin_jti, f.created, f.last_used, f.revoked, t.replaced, t.sealed_successor
+         FROM refresh_tokens t JOIN families f ON f.id = t.family WHERE t.hash = ?1",
+    )?;
+    let found = statement.query_row([token.hash().as_slice()], |row| {
+        Ok(Family {
+            id: row.get(0)?,
+            sub: row.get(1)?,
+            origin_jti: row.get(2)?,
+            created: unsigned(row, 3)?,
+            last_used: unsigned(row, 4)?,
+            revoked: row.get(5)?,
+            replaced: row.get::<_, Option<i64>>(6)?.map(|time| u64::try_from(time).unwrap_or(0)),
+            sealed_successor: row.get::<_, Option<[u8; 32]>>(7)?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+/// Drops families that have ended. Their tokens go with them.
+pub(super) fn prune(transaction: &Transaction<'_>, rules: &RefreshRules, now: u64) -> Result<(), StoreError> {
+    transaction.execute(
+        "DELETE FROM families WHERE created < ?1 OR last_used < ?2",
+        (signed(now.saturating_sub(rules.lifetime_ms)), signed(now.saturating_sub(rules.idle_ms))),
+    )?;
+    Ok(())
+}

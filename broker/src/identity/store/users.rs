@@ -1,0 +1,181 @@
+use rusqlite::{OptionalExtension as _, Row, Transaction};
+
+use super::super::random::random_uuid;
+use super::{Store, StoreError, announce, revoke_subject, signed, unsigned};
+
+/// Whether a password opens a session or only the way to another password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordState {
+    /// It stands.
+    Permanent,
+    /// It must be replaced before this time (milliseconds since the Unix epoch); afterwards it is worth nothing.
+    TemporaryUntil(u64),
+}
+
+/// A user of the pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The name as it is compared: trimmed, lower case.
+    pub name: String,
+    /// The name as it was first written.
+    pub username: String,
+    /// `sub` in tokens: random, never reused.
+    pub sub: String,
+    /// For the `email` claim.
+    pub email: Option<String>,
+    /// Argon2id in PHC form. Never leaves this module but for the hasher.
+    pub(in crate::identity) password: String,
+    /// What the password is worth.
+    pub password_state: PasswordState,
+    /// May not sign in or refresh.
+    pub disabled: bool,
+    /// How often all tokens were revoked.
+    pub generation: u64,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// Milliseconds since the Unix epoch.
+    pub updated_ms: u64,
+}
+
+/// What a user is created from.
+pub(in crate::identity) struct NewUser<'a> {
+    /// Normalised name.
+    pub(in crate::identity) name: &'a str,
+    /// Name as written.
+    pub(in crate::identity) username: &'a str,
+    /// For the `email` claim.
+    pub(in crate::identity) email: Option<&'a str>,
+    /// PHC string.
+    pub(in crate::identity) password: &'a str,
+    /// What the password is worth.
+    pub(in crate::identity) state: PasswordState,
+}
+
+const COLUMNS: &str =
+    "name, username, sub, email, password, temporary, temporary_until, disabled, generation, created, updated";
+
+impl Store {
+    /// Creates a user and returns the new `sub`.
+    ///
+    /// # Errors
+    /// [`StoreError::UserExists`], or the store's own.
+    pub(in crate::identity) fn add_user(&self, user: &NewUser<'_>, now: u64) -> Result<String, StoreError> {
+        let sub = random_uuid()?;
+        let (temporary, until) = columns_of(user.state);
+        let added = self.lock().execute(
+            "INSERT INTO users (name, username, sub, email, password, temporary, temporary_until, created, updated)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8) ON CONFLICT (name) DO NOTHING",
+            (user.name, user.username, &sub, user.email, user.password, temporary, until, signed(now)),
+        )?;
+        if added == 0 { Err(StoreError::UserExists) } else { Ok(sub) }
+    }
+
+    /// The user of this normalised name.
+    pub(in crate::identity) fn find_user(&self, name: &str) -> Result<Option<User>, StoreError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM users WHERE name = ?1"))?;
+        Ok(statement.query_row([name], read_user).optional()?)
+    }
+
+    /// All users by name.
+    pub(in crate::identity) fn users(&self) -> Result<Vec<User>, StoreError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM users ORDER BY name"))?;
+        let users = statement.query_map([], read_user)?.collect::<Result<_, _>>()?;
+        Ok(users)
+    }
+
+    /// Replaces a password, ends the user's refresh tokens and revokes all tokens.
+    ///
+    /// With `replaces`, only if that is still the password's hash: of two changes at once, one wins and the other is told.
+    pub(in crate::identity) fn set_password(
+        &self,
+        name: &str,
+        password: &str,
+        state: PasswordState,
+        replaces: Option<&str>,
+        now: u64,
+    ) -> Result<User, StoreError> {
+        let (temporary, until) = columns_of(state);
+        self.write(|transaction| {
+            let changed = transaction.execute(
+                "UPDATE users SET password = ?2, temporary = ?3, temporary_until = ?4 WHERE name = ?1 AND password = coalesce(?5, password)",
+                (name, password, temporary, until, replaces),
+            )?;
+            if changed == 0 {
+                return Err(StoreError::NoSuchUser);
+            }
+            end_all(transaction, name, now)?;
+            user_in(transaction, name)
+        })
+    }
+
+    /// Stores the same password under a stronger hash. Not if it was changed meanwhile.
+    pub(in crate::identity) fn rehash(&self, name: &str, old: &str, new: &str) -> Result<(), StoreError> {
+        self.lock().execute("UPDATE users SET password = ?3 WHERE name = ?1 AND password = ?2", (name, old, new))?;
+        Ok(())
+    }
+
+    /// Disables a user, which ends everything the user holds, or enables one.
+    pub(in crate::identity) fn set_disabled(&self, name: &str, disabled: bool, now: u64) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let changed = transaction
+                .execute("UPDATE users SET disabled = ?2, updated = ?3 WHERE name = ?1", (name, disabled, signed(now)))?;
+            if changed == 0 {
+                return Err(StoreError::NoSuchUser);
+            }
+            if disabled { end_all(transaction, name, now) } else { Ok(()) }
+        })
+    }
+
+    /// Removes a user for good. A user of the same name created later is another subject.
+    pub(in crate::identity) fn delete_user(&self, name: &str, now: u64) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let user = user_in(transaction, name)?;
+            transaction.execute("DELETE FROM families WHERE sub = ?1", [&user.sub])?;
+            transaction.execute("DELETE FROM users WHERE name = ?1", [name])?;
+            announce(transaction, &user.sub, signed(user.generation.saturating_add(1)), now)
+        })
+    }
+}
+
+/// Ends the refresh tokens of a user and revokes all tokens.
+fn end_all(transaction: &Transaction<'_>, name: &str, now: u64) -> Result<(), StoreError> {
+    let sub: String = transaction.query_row("SELECT sub FROM users WHERE name = ?1", [name], |row| row.get(0))?;
+    transaction.execute("DELETE FROM families WHERE sub = ?1", [&sub])?;
+    revoke_subject(transaction, &sub, now)
+}
+
+fn user_in(transaction: &Transaction<'_>, name: &str) -> Result<User, StoreError> {
+    let found = transaction.query_row(&format!("SELECT {COLUMNS} FROM users WHERE name = ?1"), [name], read_user).optional()?;
+    found.ok_or(StoreError::NoSuchUser)
+}
+
+/// The user whom a refresh-token family belongs to.
+pub(super) fn user_of_subject(transaction: &Transaction<'_>, sub: &str) -> Result<Option<User>, StoreError> {
+    Ok(transaction.query_row(&format!("SELECT {COLUMNS} FROM users WHERE sub = ?1"), [sub], read_user).optional()?)
+}
+
+fn columns_of(state: PasswordState) -> (bool, i64) {
+    match state {
+        PasswordState::Permanent => (false, 0),
+        PasswordState::TemporaryUntil(until) => (true, signed(until)),
+    }
+}
+
+fn read_user(row: &Row<'_>) -> rusqlite::Result<User> {
+    let temporary: bool = row.get(5)?;
+    let until = unsigned(row, 6)?;
+    Ok(User {
+        name: row.get(0)?,
+        username: row.get(1)?,
+        sub: row.get(2)?,
+        email: row.get(3)?,
+        password: row.get(4)?,
+        password_state: if temporary { PasswordState::TemporaryUntil(until) } else { PasswordState::Permanent },
+        disabled: row.get(7)?,
+        generation: unsigned(row, 8)?,
+        created_ms: unsigned(row, 9)?,
+        updated_ms: unsigned(row, 10)?,
+    })
+}

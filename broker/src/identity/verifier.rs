@@ -1,0 +1,172 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quick_cache::sync::Cache;
+
+use super::claims::generation;
+use super::clock::Clock;
+use super::issuers::{Issuer, KeySource};
+use super::jwks::{Known, RemoteKeys};
+use super::key_table::VerifyingKey;
+use super::random::sha256;
+use super::revocation::RevokedGenerations;
+use super::token::UnverifiedToken;
+use super::{Principal, TokenRefusal};
+use crate::telemetry::{IssuerKind, Metrics, TokenOutcome};
+
+/// Verified tokens that are remembered; each costs its claims.
+const CACHE_TOKENS: usize = 4_096;
+
+/// Verifies tokens of the pool and of configured issuers.
+///
+/// Invariants: a key's algorithms come from configuration and key set, never from a token; nothing of a token is
+/// believed before its signature is; a token that was accepted before is accepted again only while neither its time is
+/// up nor any key or revocation has changed since.
+#[derive(Debug)]
+pub struct TokenVerifier {
+    issuers: HashMap<String, Issuer>,
+    revoked: Arc<RevokedGenerations>,
+    leeway: u64,
+    token_max_bytes: usize,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    /// By SHA-256 of the token: a dump of the cache holds no credential.
+    cache: Cache<[u8; 32], Arc<Remembered>>,
+    epoch: Arc<Epoch>,
+}
+
+/// Counts changes of keys and revocations; what was judged under an older number is judged anew.
+#[derive(Debug, Default)]
+pub(super) struct Epoch(AtomicU64);
+
+impl Epoch {
+    /// Makes everything remembered so far worthless.
+    pub(super) fn advance(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[derive(Debug)]
+struct Remembered {
+    principal: Arc<Principal>,
+    kind: IssuerKind,
+    epoch: u64,
+}
+
+/// What can be told at once.
+enum Judged {
+    Done(Result<Arc<Principal>, TokenRefusal>),
+    /// A key is missing that its issuer may have by now.
+    AskIssuer(Arc<RemoteKeys>),
+}
+
+/// What a verifier is made of beside its issuers.
+pub(super) struct VerifierParts {
+    pub(super) revoked: Arc<RevokedGenerations>,
+    pub(super) epoch: Arc<Epoch>,
+    pub(super) leeway: u64,
+    pub(super) token_max_bytes: usize,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl TokenVerifier {
+    /// A verifier of these issuers' tokens. Their `iss` are distinct; the caller has checked that.
+    pub(super) fn new(issuers: Vec<Issuer>, parts: VerifierParts) -> Self {
+        let VerifierParts { revoked, epoch, leeway, token_max_bytes, clock, metrics } = parts;
+        let issuers = issuers.into_iter().map(|issuer| (issuer.iss.clone(), issuer)).collect();
+        Self { issuers, revoked, leeway, token_max_bytes, clock, metrics, cache: Cache::new(CACHE_TOKENS), epoch }
+    }
+
+    /// Verifies a token.
+    ///
+    /// Waits only for the key set of a remote issuer, when the token names a key that is not known yet, and then for
+    /// two seconds at most; everything else is answered without a pause.
+    ///
+    /// # Errors
+    /// [`TokenRefusal`]: whoever presents the token is told nothing more than that.
+    pub async fn verify(&self, token: &str) -> Result<Arc<Principal>, TokenRefusal> {
+        let mut kind = IssuerKind::Unknown;
+        let verdict = match self.judge(token, &mut kind) {
+            Judged::Done(verdict) => verdict,
+            Judged::AskIssuer(remote) => {
+                remote.refetch().await;
+                match self.judge(token, &mut kind) {
+                    Judged::Done(verdict) => verdict,
+                    Judged::AskIssuer(remote) => Err(remote.without_key()),
+                }
+            }
+        };
+        let outcome = verdict.as_ref().map_or_else(|refusal| refusal.outcome(), |_| TokenOutcome::Valid);
+        self.metrics.tokens.of(outcome).inc();
+        self.metrics.token_issuers.of(kind).inc();
+        verdict
+    }
+
+    fn judge(&self, token: &str, kind: &mut IssuerKind) -> Judged {
+        if token.len() > self.token_max_bytes {
+            return Judged::Done(Err(TokenRefusal::Malformed));
+        }
+        // Read before anything is judged: a change meanwhile makes the memory stale, not wrong.
+        let epoch = self.epoch.now();
+        let digest = sha256(token.as_bytes());
+        let now = self.clock.seconds();
+        if let Some(known) = self.cache.get(&digest) {
+            if known.epoch == epoch && now < known.principal.expires_at.saturating_add(self.leeway) {
+                *kind = known.kind;
+                return Judged::Done(Ok(Arc::clone(&known.principal)));
+            }
+            self.cache.remove(&digest);
+        }
+        match self.judge_anew(token, now, kind) {
+            Ok(Ok(principal)) => {
+                let principal = Arc::new(principal);
+                let remembered = Remembered { principal: Arc::clone(&principal), kind: *kind, epoch };
+                self.cache.insert(digest, Arc::new(remembered));
+                Judged::Done(Ok(principal))
+            }
+            Ok(Err(remote)) => Judged::AskIssuer(remote),
+            Err(refusal) => Judged::Done(Err(refusal)),
+        }
+    }
+
+    /// The whole verification; the inner error asks for keys.
+    fn judge_anew(
+        &self,
+        token: &str,
+        now: u64,
+        kind: &mut IssuerKind,
+    ) -> Result<Result<Principal, Arc<RemoteKeys>>, TokenRefusal> {
+        let token = UnverifiedToken::parse(token)?;
+        let issuer = self.issuers.get(token.issuer()?).ok_or(TokenRefusal::UnknownKey)?;
+        *kind = issuer.kind;
+        let key = match find_key(&issuer.keys, token.kid.as_deref()) {
+            Ok(Some(key)) => key,
+            Ok(None) => return Err(TokenRefusal::UnknownKey),
+            Err(remote) => return Ok(Err(remote)),
+        };
+        key.verify(&token)?;
+        let principal = issuer.rules.check(token.claims, now, self.leeway)?;
+        if issuer.rules.own && self.revoked.covers(&principal.subject, generation(&principal.claims).unwrap_or(0)) {
+            return Err(TokenRefusal::Revoked);
+        }
+        Ok(Ok(principal))
+    }
+}
+
+/// The key that a token names; the error is a source worth asking again.
+fn find_key(keys: &KeySource, kid: Option<&str>) -> Result<Option<Arc<VerifyingKey>>, Arc<RemoteKeys>> {
+    match keys {
+        KeySource::Fixed(key) => Ok(Some(Arc::clone(key))),
+        KeySource::Own(keys) => Ok(keys.verifying(kid)),
+        KeySource::Remote(remote) => match remote.find(kid) {
+            Known::Key(key) => Ok(Some(key)),
+            Known::Unknown => Err(Arc::clone(remote)),
+        },
+    }
+}

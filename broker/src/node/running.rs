@@ -1,0 +1,342 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use actix_rt::task::JoinHandle;
+use actix_server::ServerHandle;
+use async_trait::async_trait;
+use countersign_node_proto::NodeId;
+use tokio::sync::Semaphore;
+
+use super::NodeError;
+use super::apps::AppParts;
+use super::backplane::{Attached, Backplane};
+use super::hearing::Hearing;
+use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, TokenCheck, TokenProblem};
+use crate::challenge::{Issuer, PendingPermits};
+use crate::close::CloseReason;
+use crate::config::{ServerSettings, Settings, TlsSettings};
+use crate::edge::{self, ClientAddress, Cors, ListenerSpec, Origin, OriginList, Tls};
+use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
+use crate::hub::{Hub, Publisher};
+use crate::identity::{Clock, Identity, Principal, TokenRefusal, TokenVerifier};
+use crate::management::Management;
+use crate::registry::{LEASE, LeaseKeeper, LiveConnections, RegistryKeeper};
+use crate::telemetry::{Health, Metrics};
+
+/// Threads of the administrative server: few, and never those of the sockets.
+const ADMIN_WORKERS: usize = 2;
+/// Connections of proxies and scrapers per administrative thread.
+const ADMIN_CONNECTIONS_PER_WORKER: usize = 4_096;
+/// Places above the sockets' own bound: HTTP calls, and handshakes that are refused with an answer.
+const SPARE_CONNECTIONS: usize = 8_192;
+/// Longest wait, while draining, for the registry to take the last entries.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A running node.
+pub struct Node {
+    settings: Arc<Settings>,
+    gateway_address: SocketAddr,
+    admin_address: SocketAddr,
+    gateway: Arc<Gateway>,
+    health: Health,
+    metrics: Arc<Metrics>,
+    lease: Arc<LeaseKeeper>,
+    public: Running,
+    admin: Running,
+    /// Keeper and lease; end with the node.
+    tasks: Vec<EndOnDrop>,
+    _identity: Arc<Identity>,
+}
+
+/// A server and the task that drives it.
+struct Running {
+    handle: ServerHandle,
+    _task: EndOnDrop,
+}
+
+/// A task that ends with its handle.
+struct EndOnDrop(JoinHandle<()>);
+
+impl Node {
+    /// Starts a node: binds, opens the data folder, takes a lease, serves. When this returns, it answers.
+    ///
+    /// Must be called within an actix system.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing is left running then.
+    pub async fn start(settings: Settings, backplane: &Backplane) -> Result<Self, NodeError> {
+        let settings = Arc::new(settings);
+        let server = &settings.server;
+        let (public, admin) = (bind(server.listen)?, bind(server.admin_listen)?);
+        let gateway_address = local_address(&public, server.listen)?;
+        let admin_address = local_address(&admin, server.admin_listen)?;
+        let (public_tls, admin_tls) = (load_tls(server.tls.as_ref())?, load_tls(server.admin_tls.as_ref())?);
+
+        let metrics = Arc::new(Metrics::new());
+        let health = Health::new();
+        let node = draw_node_id()?;
+        let attached = backplane.attach(node);
+        let live = Arc::<LiveConnections>::default();
+        let identity = Arc::new(start_identity(&settings, &metrics, gateway_address, &live)?);
+        let origins = Arc::new(origin_list(&settings, gateway_address));
+        let cors = Cors::new(Arc::clone(&origins), &settings.authorizer.header);
+        let authorizer = Arc::new(authorizer(&settings, node, &attached, &live, identity.verifier(), &metrics));
+        let hub_queue_max = settings.gateway.limits.hub_queue_max_bytes;
+        let hub = Hub::new(Arc::clone(&attached.bus), hub_queue_max, Arc::clone(&metrics));
+        let keeper = RegistryKeeper::new(Arc::clone(&attached.registry), Arc::clone(&attached.bus));
+        attached.listen(Arc::new(Hearing {
+            hub: Arc::clone(&hub),
+            live: Arc::clone(&live),
+            authorizer: Arc::clone(&authorizer),
+        }));
+
+        let lease = Arc::new(LeaseKeeper::new(node, Arc::clone(&attached.registry), LEASE));
+        lease.renew().await?;
+        let tasks = vec![keep(keeper.clone()), hold(Arc::clone(&lease)), watch_registry(&health, &keeper, &lease)];
+        let publisher = Publisher::new(Arc::clone(&hub), Arc::clone(&attached.bus), Arc::clone(&metrics));
+        let management = Management::open(&settings, &live, &attached.bus, publisher.clone())?;
+        let gateway = Arc::new(Gateway {
+            settings: settings.gateway.clone(),
+            session: Arc::new(SessionConfig::compile(&settings).map_err(NodeError::Compile)?),
+            node,
+            origins,
+            cors: cors.clone(),
+            addresses: ClientAddress::new(server.trusted_proxies.clone()),
+            supervisor: ConnectionSupervisor::new(settings.gateway.limits.clone(), live, Arc::clone(&metrics)),
+            verifier: identity.verifier(),
+            issuer: Issuer::new(settings.challenge.program_operations)?,
+            permits: PendingPermits::new(settings.challenge.pending_max, Arc::clone(&metrics)),
+            handshakes: Semaphore::new(settings.gateway.limits.handshakes_in_flight_max),
+            keeper,
+            publisher,
+            hub,
+            clock: Clock::system(),
+            retry_hint_max: server.drain.retry_hint_max_seconds.duration(),
+            metrics: Arc::clone(&metrics),
+            generations: AtomicU64::new(Clock::system().millis()),
+        });
+        let parts = AppParts {
+            authorize: AuthorizeEndpoint::new(&settings.authorizer, authorizer, cors.clone()),
+            settings: Arc::clone(&settings),
+            gateway: Arc::clone(&gateway),
+            identity: Arc::clone(&identity),
+            management: Arc::new(management),
+            cors,
+            health: health.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let (on_public, on_admin) = (parts.clone(), parts);
+        let workers = edge::worker_count(server.workers);
+        let per_worker = settings.gateway.limits.connections_max + SPARE_CONNECTIONS;
+        let public_spec = spec(server, public, public_tls, workers, per_worker);
+        let admin_spec = spec(server, admin, admin_tls, ADMIN_WORKERS, ADMIN_CONNECTIONS_PER_WORKER);
+        let public = run(gateway_address, edge::serve(public_spec, move || on_public.public()))?;
+        let admin = run(admin_address, edge::serve(admin_spec, move || on_admin.admin()))?;
+        health.condition("node").ok();
+        let _identity = identity;
+        Ok(Self { settings, gateway_address, admin_address, gateway, health, metrics, lease, public, admin, tasks, _identity })
+    }
+
+    /// Where sockets connect.
+    #[must_use]
+    pub fn gateway_address(&self) -> SocketAddr {
+        self.gateway_address
+    }
+
+    /// Where proxies ask.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// The public listener as a URL.
+    #[must_use]
+    pub fn gateway_url(&self) -> String {
+        url(self.gateway_address, self.settings.server.tls.is_some())
+    }
+
+    /// The administrative listener as a URL.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        url(self.admin_address, self.settings.server.admin_tls.is_some())
+    }
+
+    /// Goes away in order: unready, notice, paced closes, stragglers, public server, registry, administrative server.
+    ///
+    /// Bounded by notice, window and grace of the drain, and a few seconds.
+    pub async fn drain(self) {
+        let drain = &self.settings.server.drain;
+        self.health.drain();
+        self.metrics.draining.set(1);
+        tokio::time::sleep(drain.notice_ms.duration()).await;
+        self.gateway.supervisor.drain(drain).await;
+        self.public.handle.stop(true).await;
+        let farewell = async {
+            self.gateway.keeper.flush().await;
+            if let Err(error) = self.lease.leave().await {
+                tracing::warn!(%error, "lease was not given up; it runs out by itself");
+            }
+        };
+        if tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await.is_err() {
+            tracing::warn!("registry did not take the last entries; they go with the lease");
+        }
+        drop(self.tasks);
+        self.admin.handle.stop(true).await;
+    }
+}
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The node's verifier, as the authorizer asks it.
+struct PoolAndIssuers(Arc<TokenVerifier>);
+
+#[async_trait(?Send)]
+impl TokenCheck for PoolAndIssuers {
+    async fn check(&self, token: &str) -> Result<Arc<Principal>, TokenProblem> {
+        self.0.verify(token).await.map_err(|refusal| match refusal {
+            TokenRefusal::Unavailable => TokenProblem::Unavailable,
+            _ => TokenProblem::Refused,
+        })
+    }
+}
+
+/// Users and tokens; a revocation ends the sockets that it covers.
+fn start_identity(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    listen: SocketAddr,
+    live: &Arc<LiveConnections>,
+) -> Result<Identity, NodeError> {
+    let live = Arc::clone(live);
+    let revoked = move |revocation: &crate::identity::Revocation| {
+        let ended = live.close_where(|principal| revocation.covers(principal), CloseReason::Disconnected);
+        tracing::info!(ended, "a user's tokens were revoked");
+    };
+    Ok(Identity::start(settings, Arc::clone(metrics), listen, revoked)?)
+}
+
+/// The configured origins, and the node's own where that is asked for.
+fn origin_list(settings: &Settings, listen: SocketAddr) -> OriginList {
+    let gateway = &settings.gateway;
+    let listed = gateway.allowed_origins.iter().filter_map(|origin| Origin::parse(origin).ok()).collect();
+    let list = OriginList::new(listed, gateway.missing_origin, gateway.null_origin);
+    if gateway.allow_own_origin { list.with_own(listen, settings.server.tls.is_some()) } else { list }
+}
+
+/// The authorizer over this node's connections and the backplane.
+fn authorizer(
+    settings: &Settings,
+    node: NodeId,
+    attached: &Attached,
+    live: &Arc<LiveConnections>,
+    verifier: Arc<TokenVerifier>,
+    metrics: &Arc<Metrics>,
+) -> Authorizer {
+    let parts = AuthorizerParts {
+        node,
+        live: Arc::clone(live),
+        registry: Arc::clone(&attached.registry),
+        bus: Arc::clone(&attached.bus),
+        tokens: Arc::new(PoolAndIssuers(verifier)),
+        metrics: Arc::clone(metrics),
+        expiry_ends_connection: settings.gateway.token.expiry_ends_connection,
+    };
+    Authorizer::new(&settings.authorizer, parts)
+}
+
+/// Runs the registry keeper, again after a panic: what it has not applied is in the keeper, not in the task.
+fn keep(keeper: RegistryKeeper) -> EndOnDrop {
+    EndOnDrop(actix_rt::spawn(async move {
+        loop {
+            let keeper = keeper.clone();
+            let outcome = actix_rt::spawn(async move { keeper.run().await }).await;
+            tracing::error!(?outcome, "registry keeper ended, starting it again");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }))
+}
+
+/// Renews the lease.
+fn hold(lease: Arc<LeaseKeeper>) -> EndOnDrop {
+    EndOnDrop(actix_rt::spawn(async move { lease.run().await }))
+}
+
+/// Keeps the readiness condition of the registry.
+fn watch_registry(health: &Health, keeper: &RegistryKeeper, lease: &Arc<LeaseKeeper>) -> EndOnDrop {
+    let (condition, keeper, lease) = (health.condition("registry"), keeper.clone(), Arc::clone(lease));
+    condition.ok();
+    EndOnDrop(actix_rt::spawn(async move {
+        loop {
+            match (keeper.is_reachable(), lease.holds()) {
+                (true, true) => condition.ok(),
+                (false, _) => condition.failed("registry cannot be written"),
+                (true, false) => condition.failed("lease ran out"),
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }))
+}
+
+/// A listener's specification.
+fn spec(
+    server: &ServerSettings,
+    listener: std::net::TcpListener,
+    tls: Option<Tls>,
+    workers: usize,
+    connections_per_worker_max: usize,
+) -> ListenerSpec {
+    ListenerSpec {
+        listener,
+        workers,
+        connections_per_worker_max,
+        tls,
+        request_head_timeout: server.request_head_timeout_ms.duration(),
+        shutdown_timeout: Duration::from_secs(1),
+        send_buffer_bytes: None,
+    }
+}
+
+/// Drives a server.
+fn run(address: SocketAddr, server: std::io::Result<actix_server::Server>) -> Result<Running, NodeError> {
+    let server = server.map_err(|error| NodeError::Listen { address, error })?;
+    let handle = server.handle();
+    let task = actix_rt::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "server ended");
+        }
+    });
+    Ok(Running { handle, _task: EndOnDrop(task) })
+}
+
+/// Binds a listener.
+fn bind(address: SocketAddr) -> Result<std::net::TcpListener, NodeError> {
+    edge::bind(address).map_err(|error| NodeError::Listen { address, error })
+}
+
+/// Where a listener is bound, with the port that the system chose.
+fn local_address(listener: &std::net::TcpListener, address: SocketAddr) -> Result<SocketAddr, NodeError> {
+    listener.local_addr().map_err(|error| NodeError::Listen { address, error })
+}
+
+/// Loads a certificate, if TLS is configured.
+fn load_tls(settings: Option<&TlsSettings>) -> Result<Option<Tls>, NodeError> {
+    Ok(settings.map(Tls::load).transpose()?)
+}
+
+/// A fresh node id: one per start.
+fn draw_node_id() -> Result<NodeId, NodeError> {
+    let mut bytes = [0_u8; 8];
+    getrandom::fill(&mut bytes)?;
+    Ok(NodeId::from_bytes(bytes))
+}
+
+/// A listener as a URL.
+fn url(address: SocketAddr, tls: bool) -> String {
+    format!("{}://{address}/", if tls { "https" } else { "http" })
+}

@@ -1,0 +1,101 @@
+//! SIGTERM: unready at once, a close frame for every client, paced; then exit 0, in bounded time.
+
+use std::time::{Duration, Instant};
+
+use countersign_tests::http;
+use countersign_tests::raw::{CLOSE, Raw};
+use countersign_tests::socket::{Dial, Incoming};
+use countersign_tests::{Node, eventually, within};
+
+/// Settings of a short drain for everybody.
+const DRAIN: &str = r#"
+[gateway]
+missing_origin = "allow"
+[challenge]
+enabled = false
+[server.drain]
+notice_ms = 300
+window_ms = 1500
+grace_ms = 500
+"#;
+
+#[tokio::test]
+async fn every_client_gets_its_close_frame_paced_over_the_window_and_the_node_exits_with_0() {
+    let mut node = Node::start(DRAIN);
+    let mut sockets = Vec::new();
+    for _ in 0..60 {
+        sockets.push(Dial::to(&node).open().await);
+    }
+    assert_eq!(http::get(&node.admin_url("/health/ready")).send().await.status, 200);
+    let start = Instant::now();
+    node.sigterm();
+    eventually("the node is not ready", || async {
+        let ready = http::get(&node.admin_url("/health/ready")).try_send().await.ok()?;
+        (ready.status == 503).then_some(())
+    })
+    .await;
+    assert_eq!(http::get(&node.admin_url("/health/live")).send().await.status, 200, "draining is alive");
+    assert!(node.metrics().await.sum("countersign_draining", &[]) > 0.5);
+    let ends = sockets.into_iter().map(|mut socket| async move {
+        let end = socket.end().await;
+        assert!(matches!(end, Incoming::Closed(Some(1012), _)), "{end:?}");
+        start.elapsed()
+    });
+    let mut times = futures_util::future::join_all(ends).await;
+    times.sort();
+    let spread = times[times.len() - 1] - times[0];
+    assert!(times[0] >= Duration::from_millis(250), "balancers get their notice: {:?}", times[0]);
+    assert!(spread >= Duration::from_millis(700), "closes are spread over the window: {spread:?}");
+    let status = within(Duration::from_secs(10), "exit", node.exit()).await;
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_client_that_ignores_its_close_does_not_hold_the_node() {
+    let mut node = Node::start(DRAIN);
+    let mut deaf = Raw::open(&node).await;
+    let frozen = Raw::open_narrow(&node, &[]).await;
+    node.sigterm();
+    let start = Instant::now();
+    let status = within(Duration::from_secs(15), "exit", node.exit()).await;
+    assert_eq!(status.code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(deaf.frame().await.map(|frame| frame.opcode), Some(CLOSE));
+    drop(frozen);
+}
+
+#[tokio::test]
+async fn no_handshake_is_accepted_while_draining() {
+    let mut node = Node::start(DRAIN);
+    let _held = Dial::to(&node).open().await;
+    node.sigterm();
+    eventually("the node is not ready", || async {
+        let ready = http::get(&node.admin_url("/health/ready")).try_send().await.ok()?;
+        (ready.status == 503).then_some(())
+    })
+    .await;
+    // Refused with an answer, or not even listened to any more; never accepted.
+    if let Ok(response) = upgrade(&node).await {
+        assert_eq!(response.status, 503);
+    }
+    assert_eq!(node.exit().await.code(), Some(0));
+}
+
+/// A handshake whose answer, if any, is returned.
+async fn upgrade(node: &Node) -> std::io::Result<http::Response> {
+    http::get(&node.url("/ws"))
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", &countersign_tests::raw::fresh_key())
+        .try_send()
+        .await
+}
+
+#[tokio::test]
+async fn an_empty_node_leaves_at_once() {
+    let mut node = Node::start("[server.drain]\nwindow_ms = 60000");
+    node.sigterm();
+    assert_eq!(within(Duration::from_secs(10), "exit", node.exit()).await.code(), Some(0));
+    assert_eq!(node.printed().len(), 2, "two lines for people, nothing more: {:?}", node.printed());
+}

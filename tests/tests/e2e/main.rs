@@ -1,0 +1,23 @@
+//! The end-to-end suite: real clients against real nodes.
+//!
+//! Each module holds one promise: the wire below ([`rfc6455`]), the socket's life ([`gateway`]), the two systems whose clients
+//! must keep working ([`secured_socket`], [`domain_security`]), the answer to a proxy ([`authorizer`]), delivery ([`channels`]),
+//! the page ([`demo_page`]), going away ([`drain`]), many sockets at once ([`scale`]), the command line ([`config_cli`]) and
+//! what a scrape shows ([`metrics`]).
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::print_stderr, reason = "tests say what they measured")]
+
+mod authorizer;
+mod channels;
+mod config_cli;
+mod demo_page;
+mod domain_security;
+mod drain;
+mod gateway;
+mod handshake;
+mod limits;
+mod metrics;
+mod rfc6455;
+mod scale;
+mod secured_socket;
+mod tokens;
