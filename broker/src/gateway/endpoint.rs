@@ -2,6 +2,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_http::ws::Codec;
+use actix_web::body::BodyStream;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::WebsocketContext;
@@ -127,5 +128,5 @@ fn upgrade(
     let codec = Codec::new().max_size(limits.frame_max_bytes.max(1));
     let stream = WebsocketContext::with_codec(Connection::new(birth), guarded, codec);
     let mut response = switch_protocols(request, asked.selected_protocol);
-    Ok(response.streaming(OutboundBody::new(stream, vitals)))
+    Ok(response.body(BodyStream::new(OutboundBody::new(stream, vitals))))
 }

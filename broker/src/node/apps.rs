@@ -1,4 +1,3 @@
-use std::fmt::Debug;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -7,15 +6,16 @@ use actix_web::http::StatusCode;
 use actix_web::web::{self, Data, PayloadConfig};
 use actix_web::{App, HttpResponse};
 
-use super::supervisor::{RestartPolicy, supervise};
+use super::supervisor::{RestartPolicy, Supervised, supervise};
 use crate::authorizer::AuthorizeEndpoint;
 use crate::config::Settings;
+use crate::demo::DemoPage;
 use crate::edge::{Cors, refuse};
 use crate::gateway::{self, Gateway, Watchdog, WatchdogSettings, Worker};
+use crate::hub::HubShard;
 use crate::identity::Identity;
 use crate::management::Management;
 use crate::telemetry::{self, Health, Metrics};
-use crate::{demo, hub::HubShard};
 
 /// What both applications are made of; cloned into every worker thread.
 #[derive(Clone)]
@@ -32,10 +32,12 @@ pub(super) struct AppParts {
 
 impl AppParts {
     /// Sockets, sign-in, decisions, protected resources. Called once on each worker thread, whose sockets it founds.
-    pub(super) fn public(&self) -> App<impl AppFactory> {
-        let worker = Rc::new(self.worker());
+    pub(super) fn public(&self) -> App<impl AppFactory + use<>> {
+        let (worker, hub_shard) = self.worker();
         let parts = self.clone();
         App::new()
+            // The application owns the thread's hub shard: they end together.
+            .app_data(hub_shard)
             .app_data(Data::new(self.cors.clone()))
             .app_data(PayloadConfig::new(self.settings.server.request_body_max_bytes))
             .configure(move |config| {
@@ -47,14 +49,14 @@ impl AppParts {
                     parts.management.configure(config);
                 }
                 if parts.settings.server.demo_page {
-                    demo::configure(config);
+                    DemoPage::new(&parts.settings).configure(config);
                 }
             })
             .default_service(web::to(nothing_here))
     }
 
     /// Decisions, metrics, health, the server API.
-    pub(super) fn admin(&self) -> App<impl AppFactory> {
+    pub(super) fn admin(&self) -> App<impl AppFactory + use<>> {
         let parts = self.clone();
         App::new()
             .app_data(Data::new(self.cors.clone()))
@@ -70,7 +72,7 @@ impl AppParts {
     }
 
     /// What the sockets of this thread share, with its supervised hub shard.
-    fn worker(&self) -> Worker {
+    fn worker(&self) -> (Rc<Worker>, Supervised<HubShard>) {
         let shard = self.gateway.hub.attach();
         let condition = self.health.condition("hub");
         condition.ok();
@@ -80,7 +82,7 @@ impl AppParts {
             supervise("hub shard", RestartPolicy::default(), Arc::clone(&self.metrics), lost, move || actor.actor());
         let limits = &self.settings.gateway.limits;
         let watchdog = Watchdog::start(WatchdogSettings::from(limits), Arc::clone(&self.metrics));
-        Worker::new(Arc::clone(&self.gateway), shard, watchdog, supervised)
+        (Rc::new(Worker { gateway: Arc::clone(&self.gateway), shard, watchdog }), supervised)
     }
 }
 

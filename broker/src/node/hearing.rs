@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use countersign_node_proto::{Disconnect, NodeId, NodeMessage};
+use countersign_node_proto::{NodeId, NodeMessage};
 
 use crate::authorizer::Authorizer;
-use crate::close::CloseReason;
 use crate::cluster::BusListener;
 use crate::hub::Hub;
+use crate::management::Disconnector;
 use crate::registry::LiveConnections;
 
 /// Does what other nodes ask of this one.
@@ -13,6 +13,7 @@ pub(super) struct Hearing {
     pub(super) hub: Arc<Hub>,
     pub(super) live: Arc<LiveConnections>,
     pub(super) authorizer: Arc<Authorizer>,
+    pub(super) disconnector: Arc<Disconnector>,
 }
 
 impl BusListener for Hearing {
@@ -29,14 +30,8 @@ impl BusListener for Hearing {
                     tracing::debug!(?from, connection = ?post.connection, "post of another node was not delivered here");
                 }
             }
-            NodeMessage::Disconnect(Disconnect::Connection(id)) => {
-                if let Some(connection) = self.live.get(id) {
-                    connection.close(CloseReason::Disconnected);
-                }
-            }
-            NodeMessage::Disconnect(Disconnect::Principal(subject)) => {
-                let named = |principal: &crate::identity::Principal| principal.subject == subject;
-                self.live.close_where(named, CloseReason::Disconnected);
+            NodeMessage::Disconnect(order) => {
+                self.disconnector.disconnect_here(&order);
             }
             NodeMessage::Invalidate(what) => self.authorizer.invalidate(&what),
         }

@@ -14,7 +14,6 @@ pub mod supervisor;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 pub use backplane::Backplane;
 pub use running::Node;
@@ -44,14 +43,9 @@ pub enum NodeError {
     /// Routes or rules are wrong; the command line reports them all before it starts a node.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Compile(Vec<Fault>),
-    /// A file of the data folder cannot be used.
-    #[error("{}: {error}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        error: std::io::Error,
-    },
+    /// The API keys cannot be had.
+    #[error(transparent)]
+    ApiKeys(#[from] crate::management::ApiKeyError),
     /// Challenges cannot be made.
     #[error(transparent)]
     Challenge(#[from] crate::challenge::IssueError),

@@ -21,7 +21,7 @@ use crate::edge::{self, ClientAddress, Cors, ListenerSpec, Origin, OriginList, T
 use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
 use crate::hub::{Hub, Publisher};
 use crate::identity::{Clock, Identity, Principal, TokenRefusal, TokenVerifier};
-use crate::management::Management;
+use crate::management::{ApiKeys, Disconnector, Management};
 use crate::registry::{LEASE, LeaseKeeper, LiveConnections, RegistryKeeper};
 use crate::telemetry::{Health, Metrics};
 
@@ -86,17 +86,27 @@ impl Node {
         let hub_queue_max = settings.gateway.limits.hub_queue_max_bytes;
         let hub = Hub::new(Arc::clone(&attached.bus), hub_queue_max, Arc::clone(&metrics));
         let keeper = RegistryKeeper::new(Arc::clone(&attached.registry), Arc::clone(&attached.bus));
-        attached.listen(Arc::new(Hearing {
-            hub: Arc::clone(&hub),
-            live: Arc::clone(&live),
-            authorizer: Arc::clone(&authorizer),
-        }));
 
         let lease = Arc::new(LeaseKeeper::new(node, Arc::clone(&attached.registry), LEASE));
         lease.renew().await?;
         let tasks = vec![keep(keeper.clone()), hold(Arc::clone(&lease)), watch_registry(&health, &keeper, &lease)];
         let publisher = Publisher::new(Arc::clone(&hub), Arc::clone(&attached.bus), Arc::clone(&metrics));
-        let management = Management::open(&settings, &live, &attached.bus, publisher.clone())?;
+        let disconnector = Arc::new(Disconnector::new(
+            node,
+            Arc::clone(&live),
+            keeper.clone(),
+            Arc::clone(&attached.registry),
+            Arc::clone(&attached.bus),
+        ));
+        let keys = ApiKeys::load(&settings.management, &server.data_dir)?;
+        let body_max = server.request_body_max_bytes;
+        let management = Management::new(keys, publisher.clone(), Arc::clone(&disconnector), cors.clone(), body_max);
+        attached.listen(Arc::new(Hearing {
+            hub: Arc::clone(&hub),
+            live: Arc::clone(&live),
+            authorizer: Arc::clone(&authorizer),
+            disconnector,
+        }));
         let gateway = Arc::new(Gateway {
             settings: settings.gateway.clone(),
             session: Arc::new(SessionConfig::compile(&settings).map_err(NodeError::Compile)?),
@@ -122,7 +132,7 @@ impl Node {
             settings: Arc::clone(&settings),
             gateway: Arc::clone(&gateway),
             identity: Arc::clone(&identity),
-            management: Arc::new(management),
+            management,
             cors,
             health: health.clone(),
             metrics: Arc::clone(&metrics),

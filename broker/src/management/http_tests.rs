@@ -1,0 +1,184 @@
+use std::rc::Rc;
+use std::sync::Mutex;
+
+use actix_web::test::{self, TestRequest};
+use actix_web::{App, body};
+use countersign_node_proto::{Generation, NodeId};
+use serde_json::{Map, Value};
+
+use super::*;
+use crate::close::CloseReason;
+use crate::cluster::{LocalBus, LocalExchange};
+use crate::config::OriginPolicy;
+use crate::edge::OriginList;
+use crate::hub::{Dialect, Hub, Outbox, Shard};
+use crate::identity::Principal;
+use crate::registry::{
+    ConnectionState, LiveConnection, LiveConnections, Mailbox, MemoryRegistry, PostError, Registry as _, RegistryKeeper,
+    conformance,
+};
+use crate::telemetry::Metrics;
+
+/// Notes why its connection was closed.
+struct Noting(Arc<Mutex<Vec<CloseReason>>>);
+
+impl Mailbox for Noting {
+    fn post(&self, _: Payload) -> Result<(), PostError> {
+        Err(PostError::Gone)
+    }
+    fn close(&self, reason: CloseReason) {
+        self.0.lock().unwrap().push(reason);
+    }
+    fn cut(&self) {}
+}
+
+struct Bench {
+    management: Arc<Management>,
+    live: Arc<LiveConnections>,
+    registry: Arc<MemoryRegistry>,
+    exchange: Arc<LocalExchange>,
+    shard: Shard,
+    metrics: Arc<Metrics>,
+    closes: Arc<Mutex<Vec<CloseReason>>>,
+}
+
+fn node(number: u8) -> NodeId {
+    NodeId::from_bytes([number; 8])
+}
+
+fn bench() -> Bench {
+    let (metrics, live, registry) =
+        (Arc::new(Metrics::new()), Arc::new(LiveConnections::new()), Arc::new(MemoryRegistry::new()));
+    let exchange = LocalExchange::new();
+    let bus: Arc<LocalBus> = exchange.attach(node(1));
+    let hub = Hub::new(bus.clone(), 1 << 20, metrics.clone());
+    let shard = hub.attach();
+    shard.start();
+    let keeper = RegistryKeeper::new(registry.clone(), bus.clone());
+    let disconnector = Arc::new(Disconnector::new(node(1), live.clone(), keeper, registry.clone(), bus.clone()));
+    let cors = Cors::new(Arc::new(OriginList::new(Vec::new(), OriginPolicy::Refuse, OriginPolicy::Refuse)), "connectionId");
+    let publisher = Publisher::new(hub, bus, metrics.clone());
+    let management = Management::new(ApiKeys::parse("secret"), publisher, disconnector, cors, 1_000);
+    Bench { management, live, registry, exchange, shard, metrics, closes: Arc::default() }
+}
+
+impl Bench {
+    async fn post(&self, path: &str, key: &str, body: impl Into<Vec<u8>>) -> (u16, Value) {
+        let app = test::init_service(App::new().configure(|config| self.management.configure(config))).await;
+        let request = TestRequest::post().uri(path).insert_header(("X-API-Key", key)).set_payload(body.into());
+        let response = test::call_service(&app, request.to_request()).await;
+        let status = response.status().as_u16();
+        (status, serde_json::from_slice(&body::to_bytes(response.into_body()).await.unwrap()).unwrap())
+    }
+
+    async fn call(&self, path: &str, body: Value) -> (u16, Value) {
+        self.post(path, "secret", body.to_string()).await
+    }
+
+    fn open(&self, number: u8, subject: &str) -> Arc<LiveConnection> {
+        let principal = Principal {
+            subject: subject.to_owned(),
+            username: subject.to_owned(),
+            issuer: "pool".to_owned(),
+            issued_at: 0,
+            expires_at: u64::MAX,
+            claims: Map::new(),
+        };
+        let id = ConnectionId::from_bytes([number; 16]);
+        let mailbox = Box::new(Noting(self.closes.clone()));
+        let connection = Arc::new(LiveConnection::new(id, Generation(1), None, None, Some(Arc::new(principal)), 0, mailbox));
+        self.live.insert(connection.clone());
+        connection
+    }
+
+    fn subscribe(&self, number: u8) -> Rc<Outbox> {
+        let id = ConnectionId::from_bytes([number; 16]);
+        let outbox = Outbox::new(id, Dialect::Plain, 1 << 20, self.metrics.clone());
+        self.shard.subscribe(&ChannelName::new("room").unwrap(), outbox.clone()).unwrap();
+        outbox
+    }
+}
+
+#[actix_rt::test]
+async fn publish_reaches_subscribers_with_the_data_as_it_was_written() {
+    let bench = bench();
+    let (one, two) = (bench.subscribe(1), bench.subscribe(2));
+    let body = format!(r#"{{"channel":"room","data":{{"b": 1.50,"a":[]}},"exclude":"{}"}}"#, two.id());
+    assert_eq!(bench.post("/api/v1/publish", "secret", body).await, (200, json!({"nodes": 1})));
+    let frame = std::future::poll_fn(|cx| one.poll_slice(cx, 8_192)).await;
+    assert_eq!(&frame[2..], br#"{"b": 1.50,"a":[]}"#);
+    assert_eq!(two.queued_bytes(), 0);
+    let nobody = bench.call("/api/v1/publish", json!({"channel": "empty", "data": null})).await;
+    assert_eq!(nobody, (200, json!({"nodes": 0})));
+}
+
+#[actix_rt::test]
+async fn wrong_requests_are_told_what_is_wrong() {
+    let bench = bench();
+    let id = ConnectionId::from_bytes([1; 16]).encode();
+    let publish = "/api/v1/publish";
+    let disconnect = "/api/v1/disconnect";
+    for (path, body, status, hint) in [
+        (publish, "", 400, "EOF"),
+        (publish, "[]", 400, "channel"),
+        (publish, r#"{"data":1}"#, 400, "channel"),
+        (publish, r#"{"channel":"a b","data":1}"#, 400, "`channel`: a channel name"),
+        (publish, r#"{"channel":"a"}"#, 400, "data"),
+        (publish, r#"{"channel":"a","data":1,"exclude":"short"}"#, 400, "`exclude`"),
+        (publish, r#"{"channel":"a","data":1,"excluded":1}"#, 400, "`excluded`"),
+        (publish, r#"{"channel":"a","data":1} {}"#, 400, "one JSON object"),
+        (disconnect, "{}", 400, "either"),
+        (disconnect, &format!(r#"{{"connection":"{id}","principal":"ada"}}"#), 400, "either"),
+        (disconnect, r#"{"connection":7}"#, 400, "`connection`"),
+        (publish, &format!(r#"{{"channel":"a","data":"{}"}}"#, "x".repeat(1_000)), 413, "1000 bytes"),
+    ] {
+        let (seen, answer) = bench.post(path, "secret", body).await;
+        assert_eq!(seen, status, "{body}: {answer}");
+        assert!(answer["message"].as_str().unwrap().contains(hint), "{body}: {answer}");
+    }
+}
+
+#[actix_rt::test]
+async fn without_a_key_nothing_is_read() {
+    let bench = bench();
+    for key in ["", "wrong", "secret2"] {
+        let (status, answer) = bench.post("/api/v1/publish", key, "not json").await;
+        assert_eq!((status, answer["error"].as_str()), (401, Some("api_key_invalid")));
+    }
+    let app = test::init_service(App::new().configure(|config| bench.management.configure(config))).await;
+    let bearer = TestRequest::post().uri("/api/v1/disconnect").insert_header(("Authorization", "Bearer secret"));
+    assert_eq!(test::call_service(&app, bearer.to_request()).await.status(), 400, "the key is good, the body is not");
+    let get = TestRequest::get().uri("/api/v1/publish").insert_header(("X-API-Key", "secret"));
+    assert_eq!(test::call_service(&app, get.to_request()).await.status(), 405);
+}
+
+#[actix_rt::test]
+async fn disconnect_closes_one_connection_or_all_of_a_principal_at_once() {
+    let bench = bench();
+    let (one, two, other) = (bench.open(1, "ada"), bench.open(2, "ada"), bench.open(3, "eve"));
+    let disconnect = async |body| bench.call("/api/v1/disconnect", body).await;
+    assert_eq!(disconnect(json!({"connection": one.id})).await, (200, json!({"closed": 1})));
+    assert_eq!(one.state(), ConnectionState::Closed, "before its closing handshake ends");
+    assert!(bench.live.get(one.id).is_none());
+    assert_eq!(disconnect(json!({"connection": one.id})).await, (200, json!({"closed": 0})));
+    assert_eq!(disconnect(json!({"principal": "ada"})).await, (200, json!({"closed": 1})));
+    assert_eq!(two.state(), ConnectionState::Closed);
+    assert_ne!(other.state(), ConnectionState::Closed);
+    assert_eq!(*bench.closes.lock().unwrap(), [CloseReason::Disconnected; 2]);
+}
+
+#[actix_rt::test]
+async fn disconnect_reaches_other_nodes() {
+    use crate::cluster::conformance::{Ear, eventually};
+    let bench = bench();
+    let there = bench.exchange.attach(node(2));
+    let ear = Arc::new(Ear::default());
+    there.listen(ear.clone());
+    let entry = conformance::entry(7, 2);
+    bench.registry.renew_lease(entry.node, std::time::Duration::from_secs(60)).await.unwrap();
+    bench.registry.apply(&[crate::registry::Write::Register(Box::new(entry.clone()))]).await.unwrap();
+    for order in [json!({"connection": entry.id}), json!({"principal": "ada"})] {
+        assert_eq!(bench.call("/api/v1/disconnect", order).await, (200, json!({"closed": 1})));
+    }
+    eventually(async || ear.heard().len() == 2).await;
+}
