@@ -55,3 +55,59 @@ fn inspect(token: &str, settings: &Settings, console: &mut Console<'_>) -> Resul
     let shown = serde_json::to_string_pretty(&shown).map_err(|error| CliError::failure(error.to_string()))?;
     Ok(writeln!(console.output, "{shown}")?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{ClaimArg, KeysArgs, KeysCommand};
+    use crate::config::{PoolAlgorithm, Seconds};
+    use crate::identity::{GivenPassword, UserAdmin};
+
+    fn settings(folder: &tempfile::TempDir) -> Settings {
+        let mut settings = Settings::default();
+        settings.server.data_dir = folder.path().join("data");
+        settings.identity.pool.argon2_memory_kib = 8;
+        settings.identity.pool.argon2_iterations = 1;
+        settings.identity.pool.algorithm = PoolAlgorithm::Es256;
+        settings.identity.pool.key_publish_ahead_seconds = Seconds(0);
+        settings
+    }
+
+    fn output(work: impl FnOnce(&mut Console<'_>) -> Result<(), CliError>) -> Result<String, CliError> {
+        let mut output = Vec::new();
+        work(&mut Console { input: &mut std::io::empty(), output: &mut output })?;
+        Ok(String::from_utf8(output).unwrap())
+    }
+
+    fn check(settings: &Settings, command: TokenCommand) -> Result<String, CliError> {
+        output(|console| run(&TokenArgs { command }, settings, console))
+    }
+
+    fn mint_with(claims: Vec<ClaimArg>) -> TokenCommand {
+        let user = "ada".to_owned();
+        TokenCommand::Mint(TokenMintArgs { user, token_use: TokenUse::Id, lifetime_seconds: Some(60), claims })
+    }
+
+    #[test]
+    fn a_minted_token_is_inspected_before_and_after_a_rotation() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder);
+        assert!(check(&settings, mint_with(Vec::new())).unwrap_err().message.contains("no user"));
+        let password = GivenPassword::Permanent("violets are blue".to_owned().into());
+        UserAdmin::open(&settings).unwrap().add("ada", None, password).unwrap();
+        let team = || ClaimArg { name: "team".to_owned(), value: json!("blue") };
+        assert!(check(&settings, mint_with(vec![team(), team()])).is_err());
+        let token = check(&settings, mint_with(vec![team()])).unwrap();
+        let keys = |command| output(|console| crate::cli::keys::run(&KeysArgs { command }, &settings, console)).unwrap();
+        keys(KeysCommand::Rotate { algorithm: Some(PoolAlgorithm::Rs256) });
+        let shown = check(&settings, TokenCommand::Inspect { token: Some(token.clone()) }).unwrap();
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!((&shown["issuer"], &shown["claims"]["team"]), (&json!("pool"), &json!("blue")));
+        let listed: Value = serde_json::from_str(&keys(KeysCommand::List { json: true })).unwrap();
+        assert_eq!((&listed[0]["state"], &listed[1]["state"]), (&json!("verifies"), &json!("signs")));
+        assert_eq!(keys(KeysCommand::List { json: false }).lines().count(), 2);
+        UserAdmin::open(&settings).unwrap().set_disabled("ada", true).unwrap();
+        let refused = check(&settings, TokenCommand::Inspect { token: Some(token) }).unwrap_err();
+        assert_eq!(refused.message, "token refused: revoked");
+    }
+}

@@ -111,3 +111,73 @@ impl From<AdminError> for CliError {
         Self::failure(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::UserNameArgs;
+
+    /// Settings with cheap hashes, in a data folder that does not exist yet.
+    fn settings(folder: &tempfile::TempDir) -> Settings {
+        let mut settings = Settings::default();
+        settings.server.data_dir = folder.path().join("a/b");
+        settings.identity.pool.argon2_memory_kib = 8;
+        settings.identity.pool.argon2_iterations = 1;
+        settings
+    }
+
+    fn check(settings: &Settings, command: UserCommand, input: &str) -> Result<String, CliError> {
+        let mut output = Vec::new();
+        let mut console = Console { input: &mut input.as_bytes(), output: &mut output };
+        run(&UserArgs { command }, settings, &mut console)?;
+        Ok(String::from_utf8(output).unwrap())
+    }
+
+    fn add(name: &str, password: PasswordArgs) -> UserCommand {
+        UserCommand::Add(UserAddArgs { name: name.to_owned(), email: None, password })
+    }
+
+    const GIVEN: PasswordArgs = PasswordArgs { password_stdin: true, permanent: true };
+    const GENERATED: PasswordArgs = PasswordArgs { password_stdin: false, permanent: false };
+
+    fn named(name: &str) -> UserNameArgs {
+        UserNameArgs { name: name.to_owned() }
+    }
+
+    #[test]
+    fn a_user_is_kept_from_first_to_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder);
+        let check = |command, input| check(&settings, command, input);
+        assert_eq!(check(add("Ada", GIVEN), "violets are blue\n").unwrap(), "created Ada\n");
+        assert!(check(add("bob", GENERATED), "").unwrap().contains("temporary password: "));
+        assert!(check(add(" ADA", GENERATED), "").unwrap_err().message.contains("exists"));
+        assert!(check(add("eve", GIVEN), "short").unwrap_err().message.contains("at least 8"));
+        check(UserCommand::Disable(named("ada")), "").unwrap();
+        let users = check(UserCommand::List { json: true }, "").unwrap();
+        let users: serde_json::Value = serde_json::from_str(&users).unwrap();
+        assert_eq!((&users[0]["username"], &users[0]["status"]), (&json!("Ada"), &json!("disabled")));
+        assert_eq!((&users[1]["username"], &users[1]["status"]), (&json!("bob"), &json!("force_change_password")));
+        check(UserCommand::Enable(named("ada")), "").unwrap();
+        let passwd = UserPasswdArgs { name: "ada".to_owned(), password: GIVEN };
+        check(UserCommand::Passwd(passwd), "roses are red").unwrap();
+        check(UserCommand::Delete(named("bob")), "").unwrap();
+        assert!(check(UserCommand::Delete(named("bob")), "").unwrap_err().message.contains("no user"));
+        assert_eq!(check(UserCommand::List { json: false }, "").unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn one_line_break_at_the_end_is_no_part_of_a_password() {
+        let read = |input: &str| {
+            let mut output = Vec::new();
+            let mut console = Console { input: &mut input.as_bytes(), output: &mut output };
+            match given_password(GIVEN, &mut console).unwrap() {
+                GivenPassword::Permanent(password) => password.to_string(),
+                _ => panic!("not permanent"),
+            }
+        };
+        assert_eq!(read(" a b \r\n"), " a b ");
+        assert_eq!(read("a\n\n"), "a\n");
+        assert_eq!(read("a"), "a");
+    }
+}

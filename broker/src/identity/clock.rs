@@ -51,9 +51,9 @@ pub(crate) struct ManualClock(Arc<std::sync::atomic::AtomicU64>);
 
 #[cfg(test)]
 impl ManualClock {
-    /// Stands at an arbitrary recent time.
+    /// Stands at the beginning of the present second, so that it agrees with what goes by the system's clock.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(std::sync::atomic::AtomicU64::new(1_800_000_000_000)))
+        Self(Arc::new(std::sync::atomic::AtomicU64::new(Clock::system().seconds() * 1_000)))
     }
 
     /// The clock to hand out.

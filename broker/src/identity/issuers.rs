@@ -62,6 +62,9 @@ impl Issuer {
     ) -> Result<Self, IdentityError> {
         let fault = |reason: String| IdentityError::Issuer { name: settings.name.clone(), reason };
         let algorithms = algorithms(&settings.algorithms).map_err(&fault)?;
+        if settings.name == POOL_NAME {
+            return Err(fault(format!("the name `{POOL_NAME}` is the node's own")));
+        }
         if settings.audiences.is_empty() {
             return Err(fault("no audiences: list at least one".to_owned()));
         }
@@ -104,8 +107,9 @@ fn algorithms(names: &[String]) -> Result<Vec<Algorithm>, String> {
 }
 
 fn hmac_key(secret: &[u8], algorithms: &[Algorithm]) -> Result<Arc<VerifyingKey>, String> {
-    // A file made with `echo` ends in a line break that nobody meant.
-    let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
+    // A text file ends in a line break that nobody meant; random bytes that happen to end in one are left whole.
+    let text = secret.strip_suffix(b"\n").filter(|text| text.iter().all(u8::is_ascii_graphic));
+    let secret = text.unwrap_or(secret);
     if secret.len() < HMAC_SECRET_BYTES_MIN {
         return Err(format!("HMAC secret is shorter than {HMAC_SECRET_BYTES_MIN} bytes"));
     }
@@ -165,7 +169,8 @@ mod tests {
         assert!(hmac_key(&[7; 32], &[Algorithm::HS256]).is_ok());
         assert!(hmac_key(&[7; 32], &[Algorithm::HS256, Algorithm::RS256]).is_err());
         assert!(hmac_key(&[7; 31], &[Algorithm::HS256]).is_err());
-        assert!(hmac_key(b"0123456789012345678901234567890\n", &[Algorithm::HS256]).is_err());
+        assert!(hmac_key(b"0123456789012345678901234567890\n", &[Algorithm::HS256]).is_err(), "31 characters and a line break");
+        assert!(hmac_key(&[[0xff; 31].as_slice(), b"\n"].concat(), &[Algorithm::HS256]).is_ok(), "32 random bytes");
         assert!(pem_key(b"no PEM", &[Algorithm::RS256]).is_err());
     }
 }

@@ -186,7 +186,9 @@ impl SigningKeys {
             verifying.extend(VerifyingKey::new(decoding, &[algorithm]).map(|key| (kid, key)));
             keys.push(SigningKey { record, encoding, public });
         }
-        keys.sort_by(|a, b| (a.record.active_from, &a.record.kid).cmp(&(b.record.active_from, &b.record.kid)));
+        // Of two from the same second, the one without a successor is the newer.
+        let age = |record: &KeyRecord| (record.active_from, record.retire_at.is_none(), record.kid.clone());
+        keys.sort_by_cached_key(|key| age(&key.record));
         self.ring.store(Arc::new(Ring { keys, verifying: KeyTable::of(verifying), stamp }));
         self.epoch.advance();
         Ok(())

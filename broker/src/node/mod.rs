@@ -18,7 +18,8 @@ use std::net::SocketAddr;
 pub use backplane::Backplane;
 pub use running::Node;
 
-use crate::config::{Fault, Settings};
+use crate::config::Fault;
+use crate::config::Settings;
 use crate::edge::TlsError;
 use crate::identity::IdentityError;
 use signals::Signals;

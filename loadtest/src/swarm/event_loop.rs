@@ -1,0 +1,227 @@
+use std::io::{self, BufRead as _};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::connection::{Connection, Phase, Shared};
+use super::order::{Approach, Connect, Order, Reply};
+use crate::wire::{Masker, Upgrade};
+use crate::{Outcome, output, token};
+
+/// Readiness of the channel from standard input; sockets are numbered from 0.
+const ORDERS: Token = Token(usize::MAX - 1);
+
+/// Events taken from the kernel at once.
+const EVENTS_MAX: usize = 1_024;
+
+/// Bytes of the shared read buffer.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// An order whose sockets get nothing at all for this long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Follows orders until standard input ends.
+///
+/// # Errors
+/// If the operating system refuses what an event loop needs.
+pub(crate) fn run() -> Outcome<()> {
+    let mut poll = Poll::new()?;
+    // Kept here as well: a waker that goes takes its last wake-up with it.
+    let waker = Arc::new(Waker::new(poll.registry(), ORDERS)?);
+    let orders = read_orders(Arc::clone(&waker));
+    let mut swarm = Swarm::new();
+    let mut events = Events::with_capacity(EVENTS_MAX);
+    loop {
+        poll.poll(&mut events, Some(PATIENCE)).or_else(ignore_interrupt)?;
+        if events.is_empty() {
+            swarm.despair();
+        }
+        for event in &events {
+            if event.token() != ORDERS {
+                swarm.handle(event.token().0, event.is_writable());
+            }
+        }
+        if swarm.obey(&orders)? == Flow::End {
+            return Ok(());
+        }
+        swarm.dial(&poll)?;
+        swarm.answer_if_done()?;
+    }
+}
+
+fn ignore_interrupt(fault: io::Error) -> io::Result<()> {
+    if fault.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(fault) }
+}
+
+/// Lines of standard input, each of which wakes the event loop.
+fn read_orders(waker: Arc<Waker>) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            let taken = sender.send(line).is_ok() && waker.wake().is_ok();
+            if !taken {
+                return;
+            }
+        }
+        drop(sender);
+        // The loop is gone already if this fails, and then nobody is left to be told.
+        waker.wake().ok();
+    });
+    receiver
+}
+
+/// Whether there will be more orders.
+#[derive(Debug, PartialEq, Eq)]
+enum Flow {
+    GoOn,
+    End,
+}
+
+/// What the current order waits for.
+enum Goal {
+    /// Every socket that was asked for is ready.
+    Connected,
+    /// So many messages came in.
+    Messages(u64),
+}
+
+struct Swarm {
+    connections: Vec<Option<Connection>>,
+    shared: Shared,
+    wanted: Option<Connect>,
+    /// Sockets of the current order that have not been started.
+    to_dial: usize,
+    /// Sockets that were started and are not ready.
+    on_their_way: usize,
+    goal: Option<Goal>,
+    reply: Reply,
+}
+
+impl Swarm {
+    fn new() -> Self {
+        let shared = Shared {
+            approach: Approach::Tcp,
+            masker: Masker::new(std::process::id()),
+            buffer: vec![0; READ_BUFFER],
+            messages: 0,
+            ids: Vec::new(),
+        };
+        Self { connections: Vec::new(), shared, wanted: None, to_dial: 0, on_their_way: 0, goal: None, reply: Reply::default() }
+    }
+
+    /// Takes the orders that came in.
+    fn obey(&mut self, orders: &Receiver<String>) -> Outcome<Flow> {
+        loop {
+            match orders.try_recv() {
+                Ok(line) => self.begin(serde_json::from_str(&line)?)?,
+                Err(TryRecvError::Empty) => return Ok(Flow::GoOn),
+                Err(TryRecvError::Disconnected) => return Ok(Flow::End),
+            }
+        }
+    }
+
+    fn begin(&mut self, order: Order) -> Outcome<()> {
+        match order {
+            Order::Connect(connect) => {
+                self.shared.approach = connect.approach.clone();
+                self.to_dial = connect.sockets;
+                self.wanted = Some(connect);
+                self.goal = Some(Goal::Connected);
+            }
+            Order::Await { messages } => self.goal = Some(Goal::Messages(messages)),
+            Order::Ids => output::line(&Reply { ids: self.shared.ids.clone(), ..self.reply.clone() })?,
+        }
+        Ok(())
+    }
+
+    /// Starts as many sockets as may be on their way.
+    fn dial(&mut self, poll: &Poll) -> Outcome<()> {
+        let Some(wanted) = self.wanted.clone().filter(|_| self.to_dial > 0) else { return Ok(()) };
+        while self.to_dial > 0 && self.on_their_way < wanted.concurrency {
+            let place = self.connections.len();
+            let mut connection = self.new_connection(&wanted, place)?;
+            poll.registry().register(&mut connection.stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
+            self.connections.push(Some(connection));
+            self.to_dial -= 1;
+            self.on_their_way += 1;
+        }
+        Ok(())
+    }
+
+    fn new_connection(&self, wanted: &Connect, place: usize) -> Outcome<Connection> {
+        let (mut key, mut nonce) = ([0; 16], [0; 32]);
+        getrandom::fill(&mut key)?;
+        getrandom::fill(&mut nonce)?;
+        let host = wanted.server.to_string();
+        let request = match &wanted.approach {
+            Approach::Tcp => Vec::new(),
+            Approach::Upgrade { path } => {
+                Upgrade { target: path, host: &host, origin: None, subprotocol: None, token: None, key }.encode()
+            }
+            Approach::Verified(verified) => {
+                let token = token::mint(verified, place)?;
+                let origin = Some(verified.origin.as_str());
+                let subprotocol = Some("countersign.v1");
+                Upgrade { target: &verified.path, host: &host, origin, subprotocol, token: Some(&token), key }.encode()
+            }
+        };
+        Ok(Connection::new(TcpStream::connect(wanted.server)?, request, nonce))
+    }
+
+    /// Serves one socket's readiness.
+    fn handle(&mut self, place: usize, writable: bool) {
+        let Some(Some(connection)) = self.connections.get_mut(place) else { return };
+        let before = connection.phase();
+        let mut outcome = if writable && before == Phase::Dialing { connection.writable(&self.shared) } else { Ok(()) };
+        if outcome.is_ok() && connection.phase() != Phase::Dialing {
+            outcome = connection.readable(&mut self.shared);
+        }
+        self.account(place, before, outcome);
+    }
+
+    fn account(&mut self, place: usize, before: Phase, outcome: Result<(), String>) {
+        let after = self.connections[place].as_ref().map(Connection::phase);
+        if before != Phase::Ready && after == Some(Phase::Ready) {
+            self.on_their_way -= 1;
+            self.reply.ready += 1;
+        }
+        let Err(fault) = outcome else { return };
+        self.connections[place] = None;
+        self.reply.fault.get_or_insert(fault);
+        if after == Some(Phase::Ready) {
+            self.reply.ready -= 1;
+            self.reply.lost += 1;
+        } else {
+            self.on_their_way -= 1;
+            self.reply.failed += 1;
+        }
+    }
+
+    /// Gives up what the current order waits for: nothing came in for too long.
+    fn despair(&mut self) {
+        let Some(goal) = &self.goal else { return };
+        let missing = match goal {
+            Goal::Connected => format!("{} sockets are not ready", self.to_dial + self.on_their_way),
+            Goal::Messages(messages) => format!("{} of {messages} messages came", self.shared.messages),
+        };
+        self.reply.fault.get_or_insert(format!("{missing}, and nothing more for {} s", PATIENCE.as_secs()));
+    }
+
+    fn answer_if_done(&mut self) -> Outcome<()> {
+        let done = match self.goal {
+            Some(_) if self.reply.lost > 0 || self.reply.fault.is_some() => true,
+            Some(Goal::Connected) => self.to_dial == 0 && self.on_their_way == 0,
+            Some(Goal::Messages(messages)) => self.shared.messages >= messages,
+            None => false,
+        };
+        if done {
+            self.goal = None;
+            self.reply.messages = self.shared.messages;
+            output::line(&self.reply)?;
+        }
+        Ok(())
+    }
+}
