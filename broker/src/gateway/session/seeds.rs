@@ -23,7 +23,7 @@ fn secured_socket_asks_for_what_its_clients_send() {
     assert_eq!(identity.pool.password_policy, PasswordPolicy::CognitoCompat);
     assert!(!identity.pool.rotate_refresh_tokens);
     assert_eq!(authorizer.path, "/authorize");
-    assert_eq!((protected[0].path.as_str(), protected[0].require), ("/greeting", Some(Require::Token)));
+    assert_eq!((protected[0].path.as_str(), protected[0].require, authorizer.require), ("/greeting", None, Require::Token));
 }
 
 #[test]
