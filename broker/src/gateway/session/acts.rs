@@ -108,7 +108,7 @@ impl<E: Effects> Turn<'_, E> {
     /// revocation know it as nobody's.
     fn refresh(&mut self, token: Token, to: ReplyTo) {
         if self.state.facts.principal.is_none() {
-            self.fail_request(&to, ErrorCode::TokenInvalid.because("this connection was opened without a token"));
+            self.fail_request(&to, ErrorCode::NotAvailable.because("this connection was opened without a token"));
         } else if self.state.refresh.is_some() {
             self.fail_request(&to, ErrorCode::Limit.because("another token is being verified"));
         } else {
