@@ -10,6 +10,7 @@ const DOMAIN_SECURITY: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "
 #[test]
 fn secured_socket_asks_for_what_its_clients_send() {
     let settings: Settings = toml::from_str(SECURED_SOCKET).unwrap();
+    settings.validate().unwrap();
     let Settings { server, gateway, challenge, identity, authorizer, protected, .. } = &settings;
     assert_eq!((server.listen.port(), server.admin_listen.port()), (8080, 9090));
     assert_eq!(gateway.path, "/ws");
@@ -22,12 +23,13 @@ fn secured_socket_asks_for_what_its_clients_send() {
     assert_eq!(identity.pool.password_policy, PasswordPolicy::CognitoCompat);
     assert!(!identity.pool.rotate_refresh_tokens);
     assert_eq!(authorizer.path, "/authorize");
-    assert_eq!((protected[0].path.as_str(), protected[0].require), ("/greeting", Some(Require::Token)));
+    assert_eq!((protected[0].path.as_str(), protected[0].require, authorizer.require), ("/greeting", None, Require::Token));
 }
 
 #[test]
 fn domain_security_asks_for_what_its_clients_send() {
     let settings: Settings = toml::from_str(DOMAIN_SECURITY).unwrap();
+    settings.validate().unwrap();
     let Settings { server, gateway, challenge, authorizer, protected, .. } = &settings;
     assert_eq!((server.listen.port(), server.admin_listen.port()), (8080, 9090));
     assert_eq!(gateway.path, "/ws");
