@@ -477,7 +477,7 @@ fn a_refresh_keeps_the_principal_and_moves_the_expiry() {
     );
     native().check(OPENED).check(
         r#"> {"id":1,"action":"refresh","token":"t"}
-        < {"id":1,"error":{"code":"token_invalid","message":"this connection was opened without a token"}}"#,
+        < {"id":1,"error":{"code":"not_available","message":"this connection was opened without a token"}}"#,
     );
 }
 
