@@ -35,14 +35,14 @@ pub struct Node {
     pub admin: SocketAddr,
 }
 
-/// The binary under test: `COUNTERSIGN_BIN`, or what `cargo build` makes of the sources.
+/// The binary under test: `NODE_UNDER_TEST`, or what `cargo build` makes of the sources.
 ///
 /// # Panics
 /// If it cannot be built.
 #[must_use]
 pub fn binary() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| std::env::var_os("COUNTERSIGN_BIN").map_or_else(build, PathBuf::from)).clone()
+    BINARY.get_or_init(|| std::env::var_os("NODE_UNDER_TEST").map_or_else(build, PathBuf::from)).clone()
 }
 
 /// Builds the binary beside the test's own: Cargo builds no other crate's binaries for a test.
@@ -55,7 +55,7 @@ fn build() -> PathBuf {
     );
     let test = std::env::current_exe().expect("a test has a path");
     let path = test.ancestors().nth(2).expect("target/debug/deps/e2e").join("countersign");
-    assert!(path.is_file(), "no binary at {}; build it, or name it in COUNTERSIGN_BIN", path.display());
+    assert!(path.is_file(), "no binary at {}; build it, or name it in NODE_UNDER_TEST", path.display());
     path
 }
 

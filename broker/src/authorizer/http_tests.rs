@@ -80,8 +80,11 @@ async fn what_proxies_pass_on_from_clients_changes_nothing() {
     assert_eq!(header(&response, "x-countersign-connection-id"), id);
 }
 
+/// Request headers by name.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// A refusal: status, code, challenge.
-async fn check_refused(bench: &Bench, path: &str, headers: &[(&str, &str)], expected: (u16, &str, &str)) {
+async fn check_refused(bench: &Bench, path: &str, headers: Headers<'_>, expected: (u16, &str, &str)) {
     let mut request = TestRequest::with_uri(path).insert_header(("Origin", PAGE));
     for pair in headers {
         request = request.append_header(*pair);
@@ -106,7 +109,7 @@ async fn refusals_say_which_credential_is_wanted() {
     let connection = r#"Connection realm="countersign""#;
     let bearer = r#"Bearer realm="countersign""#;
     let invalid = r#"Bearer realm="countersign", error="invalid_token""#;
-    let cases: &[(&str, &[(&str, &str)], (u16, &str, &str))] = &[
+    let cases: &[(&str, Headers<'_>, (u16, &str, &str))] = &[
         ("/authorize", &[], (401, "connection_missing", connection)),
         ("/authorize", &[("connectionId", "null")], (401, "connection_malformed", connection)),
         ("/authorize", &[("connectionId", &id), ("connectionId", &id)], (401, "connection_malformed", connection)),

@@ -36,9 +36,11 @@ impl Shard {
         HubShard { slot: self.inner.slot.clone(), table: self.inner.table.clone() }
     }
 
-    /// Starts the actor without a supervisor.
+    /// Starts the actor without a supervisor. What is published from now on is delivered.
     pub fn start(&self) -> Addr<HubShard> {
-        self.actor().start()
+        let address = self.actor().start();
+        self.inner.slot.address.store(Some(Arc::new(address.clone().recipient())));
+        address
     }
 
     /// From now on the connection gets what is published on the channel.

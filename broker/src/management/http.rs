@@ -82,6 +82,10 @@ impl Management {
             return Err(refusal);
         }
         let body = self.read(body).await?;
+        // A list would be taken for the members in their order.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(bad_request("the body is not one JSON object"));
+        }
         let mut reader = serde_json::Deserializer::from_slice(&body);
         let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| refuse_body(&error))?;
         reader.end().map_err(|error| bad_request(&format!("the body is not one JSON object: {error}")))?;

@@ -119,8 +119,9 @@ async fn wrong_requests_are_told_what_is_wrong() {
     let publish = "/api/v1/publish";
     let disconnect = "/api/v1/disconnect";
     for (path, body, status, hint) in [
-        (publish, "", 400, "EOF"),
-        (publish, "[]", 400, "channel"),
+        (publish, "", 400, "one JSON object"),
+        (publish, r#"["room", 1, null]"#, 400, "one JSON object"),
+        (publish, "{", 400, "EOF"),
         (publish, r#"{"data":1}"#, 400, "channel"),
         (publish, r#"{"channel":"a b","data":1}"#, 400, "`channel`: a channel name"),
         (publish, r#"{"channel":"a"}"#, 400, "data"),

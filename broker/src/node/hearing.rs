@@ -42,3 +42,7 @@ impl BusListener for Hearing {
         self.authorizer.invalidate_all();
     }
 }
+
+#[cfg(test)]
+#[path = "hearing_tests.rs"]
+mod tests;

@@ -265,7 +265,8 @@ fn keep(keeper: RegistryKeeper) -> EndOnDrop {
     EndOnDrop(actix_rt::spawn(async move {
         loop {
             let keeper = keeper.clone();
-            let outcome = actix_rt::spawn(async move { keeper.run().await }).await;
+            let mut running = EndOnDrop(actix_rt::spawn(async move { keeper.run().await }));
+            let outcome = (&mut running.0).await;
             tracing::error!(?outcome, "registry keeper ended, starting it again");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

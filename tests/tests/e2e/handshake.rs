@@ -103,7 +103,7 @@ async fn missing_and_null_origins_follow_their_own_policies() {
     let null = Node::start("[gateway]\nnull_origin = \"allow\"");
     Dial::to(&null).origin("null").open().await;
     assert_eq!(Dial::to(&null).try_open().await.expect_err("none").status, 403);
-    let strict = Node::start("[gateway]\nallow_own_origin = false");
+    let strict = Node::start("[gateway]\nallow_own_origin = false\nallowed_origins = [\"https://app.example\"]");
     assert_eq!(Dial::page(&strict).try_open().await.expect_err("own").status, 403);
 }
 

@@ -20,4 +20,5 @@ mod metrics;
 mod rfc6455;
 mod scale;
 mod secured_socket;
+mod tls;
 mod tokens;

@@ -3,7 +3,7 @@
 use countersign_tests::socket::Dial;
 use countersign_tests::{Node, http};
 
-/// Names and labels of a scrape; `COUNTERSIGN_SNAPSHOT=write` writes what is found.
+/// Names and labels of a scrape; `METRICS_SNAPSHOT=write` writes what is found.
 const SNAPSHOT: &str = "tests/tests/e2e/metrics.snapshot";
 
 #[tokio::test]
@@ -11,7 +11,7 @@ async fn names_and_labels_hold_still() {
     let node = Node::start("");
     let surface = node.metrics().await.surface().join("\n") + "\n";
     let path = countersign_tests::node::root().join(SNAPSHOT);
-    if std::env::var("COUNTERSIGN_SNAPSHOT").is_ok_and(|wish| wish == "write") {
+    if std::env::var("METRICS_SNAPSHOT").is_ok_and(|wish| wish == "write") {
         std::fs::write(&path, &surface).unwrap();
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
@@ -19,7 +19,7 @@ async fn names_and_labels_hold_still() {
     let (kept, found) = (lines(&kept), lines(&surface));
     let gone: Vec<_> = kept.difference(&found).collect();
     let new: Vec<_> = found.difference(&kept).collect();
-    assert!(gone.is_empty() && new.is_empty(), "gone: {gone:?}\nnew: {new:?}\nCOUNTERSIGN_SNAPSHOT=write takes it over");
+    assert!(gone.is_empty() && new.is_empty(), "gone: {gone:?}\nnew: {new:?}\nMETRICS_SNAPSHOT=write takes it over");
 }
 
 #[tokio::test]

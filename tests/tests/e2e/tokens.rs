@@ -234,7 +234,8 @@ async fn keys_rotate_with_overlap() {
 
 #[tokio::test]
 async fn the_command_line_mints_tokens_that_the_node_takes() {
-    let node = with_ada("");
+    // Its name is fixed here: by default it is the listen address, and the port of this node is known to nobody else.
+    let node = with_ada("[identity.pool]\nissuer = \"https://pool.example\"");
     let minted = node.cli(&["token", "mint", "--user", "ada"], "");
     assert!(minted.status.success(), "{}", String::from_utf8_lossy(&minted.stderr));
     let token = String::from_utf8(minted.stdout).unwrap().trim().to_owned();

@@ -202,6 +202,16 @@ fn a_file_that_cannot_be_read_is_a_fault() {
 }
 
 #[test]
+fn a_fault_that_a_check_finds_again_is_told_once() {
+    let text = "routes.x = {}\nroutes.y.reply = '{{ a'\nchannels = [{ pattern = '' }]\n";
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let found = load(Some(file.path()), &Environment::default(), &[], &[crate::gateway::SessionConfig::check]).unwrap_err();
+    let keys: Vec<String> = found.iter().map(|fault| fault.key.to_string()).collect();
+    assert_eq!(keys, ["routes.x", "channels[0].pattern", "routes.y.reply"]);
+}
+
+#[test]
 fn checks_of_other_modules_are_told_with_the_place() {
     let check: Check = |settings| {
         let broken = settings.routes.keys().map(|name| Key::from("routes").name(name).name("reply"));

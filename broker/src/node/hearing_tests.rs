@@ -1,0 +1,201 @@
+use std::sync::Mutex;
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use async_trait::async_trait;
+use countersign_node_proto::{ChannelName, ConnectionId, Disconnect, Generation, Invalidate, Payload, Post, Publication};
+
+use super::*;
+use crate::authorizer::{AuthorizerParts, Refused, TokenCheck, TokenProblem};
+use crate::close::CloseReason;
+use crate::cluster::conformance::eventually;
+use crate::cluster::{Bus as _, LocalBus, LocalExchange};
+use crate::config::{AuthorizerSettings, Require};
+use crate::hub::{Dialect, Outbox, Publisher, Receipt, Shard};
+use crate::identity::Principal;
+use crate::registry::{
+    ConnectionState, Entry, LEASE, LeaseKeeper, LiveConnection, Mailbox, MemoryRegistry, PostError, RegistryKeeper,
+};
+use crate::telemetry::{DecisionSource, Metrics};
+
+struct NoTokens;
+
+#[async_trait(?Send)]
+impl TokenCheck for NoTokens {
+    async fn check(&self, _: &str) -> Result<Arc<Principal>, TokenProblem> {
+        Err(TokenProblem::Refused)
+    }
+}
+
+/// Notes what its connection was told.
+#[derive(Clone, Default)]
+struct Noting(Arc<Mutex<Vec<String>>>);
+
+impl Mailbox for Noting {
+    fn post(&self, payload: Payload) -> Result<(), PostError> {
+        self.0.lock().unwrap().push(format!("{payload:?}"));
+        Ok(())
+    }
+    fn close(&self, reason: CloseReason) {
+        self.0.lock().unwrap().push(format!("{reason:?}"));
+    }
+    fn cut(&self) {}
+}
+
+/// What a node is made of, without sockets.
+struct Node {
+    id: NodeId,
+    bus: Arc<LocalBus>,
+    live: Arc<LiveConnections>,
+    keeper: RegistryKeeper,
+    authorizer: Arc<Authorizer>,
+    disconnector: Arc<Disconnector>,
+    shard: Shard,
+    publisher: Publisher,
+    metrics: Arc<Metrics>,
+}
+
+/// Two nodes of one cluster.
+async fn cluster() -> [Node; 2] {
+    let (exchange, registry) = (LocalExchange::new(), Arc::new(MemoryRegistry::new()));
+    let mut nodes = Vec::new();
+    for number in 1..3 {
+        nodes.push(start(number, &exchange, &registry).await);
+    }
+    nodes.try_into().ok().unwrap()
+}
+
+async fn start(number: u8, exchange: &Arc<LocalExchange>, registry: &Arc<MemoryRegistry>) -> Node {
+    let id = NodeId::from_bytes([number; 8]);
+    let (bus, metrics, live) = (exchange.attach(id), Arc::new(Metrics::new()), Arc::new(LiveConnections::new()));
+    LeaseKeeper::new(id, registry.clone(), LEASE * 100).renew().await.unwrap();
+    let keeper = RegistryKeeper::new(registry.clone(), bus.clone());
+    let running = keeper.clone();
+    tokio::spawn(async move { running.run().await });
+    let hub = Hub::new(bus.clone(), 1 << 20, metrics.clone());
+    let shard = hub.attach();
+    shard.start();
+    let parts = AuthorizerParts {
+        node: id,
+        live: live.clone(),
+        registry: registry.clone(),
+        bus: bus.clone(),
+        tokens: Arc::new(NoTokens),
+        metrics: metrics.clone(),
+        expiry_ends_connection: true,
+    };
+    let authorizer = Arc::new(Authorizer::new(&AuthorizerSettings::default(), parts));
+    let disconnector = Disconnector::new(id, live.clone(), keeper.clone(), registry.clone(), bus.clone());
+    let (disconnector, publisher) = (Arc::new(disconnector), Publisher::new(hub.clone(), bus.clone(), metrics.clone()));
+    let (authorizer_of, disconnector_of) = (authorizer.clone(), disconnector.clone());
+    bus.listen(Arc::new(Hearing { hub, live: live.clone(), authorizer: authorizer_of, disconnector: disconnector_of }));
+    Node { id, bus, live, keeper, authorizer, disconnector, shard, publisher, metrics }
+}
+
+impl Node {
+    /// Opens a verified connection and waits until all nodes know it.
+    async fn open(&self, number: u8) -> (Arc<LiveConnection>, Noting) {
+        let (id, generation, noting) = (ConnectionId::from_bytes([number; 16]), Generation(1), Noting::default());
+        let connection = LiveConnection::new(id, generation, None, None, None, 0, Box::new(noting.clone()));
+        let connection = Arc::new(connection);
+        self.live.insert(connection.clone());
+        self.keeper.register(Entry {
+            id,
+            node: self.id,
+            generation,
+            principal: None,
+            origin: None,
+            verified: false,
+            connected_at_ms: 0,
+            last_active_ms: 0,
+            expires_at: None,
+            subscriptions: Vec::new(),
+        });
+        connection.advance(ConnectionState::Verified);
+        self.keeper.verify(id, generation);
+        self.keeper.flush().await;
+        (connection, noting)
+    }
+
+    async fn decide(&self, id: ConnectionId) -> (Result<(), Refused>, DecisionSource) {
+        let mut headers = HeaderMap::new();
+        headers.insert(HeaderName::from_static("connectionid"), HeaderValue::from_str(&id.encode()).unwrap());
+        let decision = self.authorizer.decide(&headers, Require::Verified).await;
+        (decision.verdict.map(|_| ()), decision.source)
+    }
+}
+
+#[actix_rt::test]
+async fn a_close_on_one_node_ends_the_cached_allow_of_another() {
+    let [near, far] = cluster().await;
+    let (connection, _) = near.open(1).await;
+    assert_eq!(near.decide(connection.id).await, (Ok(()), DecisionSource::Owner));
+    assert_eq!(far.decide(connection.id).await, (Ok(()), DecisionSource::Registry));
+    assert_eq!(far.decide(connection.id).await, (Ok(()), DecisionSource::Cache));
+    near.live.remove(connection.id, connection.generation);
+    assert_eq!(near.decide(connection.id).await.0, Err(Refused::ConnectionUnknown), "at once, whatever the registry says");
+    near.keeper.remove(connection.id, connection.generation);
+    near.keeper.flush().await;
+    eventually(async || far.decide(connection.id).await.0 == Err(Refused::ConnectionUnknown)).await;
+}
+
+#[actix_rt::test]
+async fn a_connection_denied_before_it_was_verified_is_allowed_at_once_afterwards() {
+    let [near, far] = cluster().await;
+    let id = ConnectionId::from_bytes([1; 16]);
+    assert_eq!(far.decide(id).await.0, Err(Refused::ConnectionUnknown));
+    near.open(1).await;
+    eventually(async || far.decide(id).await.0 == Ok(())).await;
+}
+
+#[actix_rt::test]
+async fn a_publication_reaches_the_subscribers_of_every_node() {
+    let [near, far] = cluster().await;
+    let channel = ChannelName::new("room").unwrap();
+    let outboxes = [(1, &near), (2, &far)].map(|(number, node)| {
+        let outbox = Outbox::new(ConnectionId::from_bytes([number; 16]), Dialect::Plain, 1_000, node.metrics.clone());
+        node.shard.subscribe(&channel, outbox.clone()).unwrap();
+        outbox
+    });
+    let publication = Publication { channel, payload: Payload::Text("hi".to_owned()), exclude: None };
+    assert_eq!(near.publisher.publish(publication.clone()).await, Ok(Receipt { nodes: 2 }));
+    for outbox in &outboxes {
+        let slice = std::future::poll_fn(|cx| outbox.poll_slice(cx, 100)).await;
+        assert_eq!(&slice[2..], b"hi");
+    }
+    let excluded = Publication { exclude: Some(outboxes[1].id()), ..publication };
+    near.publisher.publish(excluded).await.unwrap();
+    std::future::poll_fn(|cx| outboxes[0].poll_slice(cx, 100)).await;
+    assert_eq!(outboxes[1].queued_bytes(), 0, "the sender is left out on whichever node it is");
+}
+
+#[actix_rt::test]
+async fn posts_and_disconnects_reach_the_owner() {
+    let [near, far] = cluster().await;
+    let (connection, noting) = near.open(1).await;
+    let post = Post { connection: connection.id, payload: Payload::Text("hi".to_owned()) };
+    far.bus.send(near.id, NodeMessage::Post(post)).await.unwrap();
+    let closed = far.disconnector.disconnect(&Disconnect::Connection(connection.id)).await;
+    assert_eq!((closed.here, closed.elsewhere), (0, Ok(1)));
+    eventually(async || noting.0.lock().unwrap().len() == 2).await;
+    assert_eq!(*noting.0.lock().unwrap(), [r#"Text("hi")"#, "Disconnected"]);
+    assert_eq!(connection.state(), ConnectionState::Closed);
+    eventually(async || far.decide(connection.id).await.0 == Err(Refused::ConnectionUnknown)).await;
+}
+
+#[actix_rt::test]
+async fn a_gap_forgets_everything_that_was_learned() {
+    let [near, far] = cluster().await;
+    let (connection, _) = near.open(1).await;
+    assert_eq!(far.decide(connection.id).await.1, DecisionSource::Registry);
+    assert_eq!(far.decide(connection.id).await.1, DecisionSource::Cache);
+    let listener = Hearing {
+        hub: Hub::new(far.bus.clone(), 1, far.metrics.clone()),
+        live: far.live.clone(),
+        authorizer: far.authorizer.clone(),
+        disconnector: far.disconnector.clone(),
+    };
+    listener.gap();
+    assert_eq!(far.decide(connection.id).await.1, DecisionSource::Registry);
+    listener.heard(near.id, NodeMessage::Invalidate(Invalidate::All));
+    assert!(far.authorizer.cache().is_empty());
+}
