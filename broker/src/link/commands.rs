@@ -5,7 +5,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, PushKind, ServerErrorKind, Value};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::{RedisTarget, Task, keep};
@@ -58,6 +58,8 @@ struct Shared {
     current: ArcSwapOption<Connected>,
     epochs: AtomicU64,
     lost: Notify,
+    /// There is a link.
+    up: watch::Sender<bool>,
     calls: Semaphore,
     metrics: Arc<Metrics>,
 }
@@ -78,6 +80,7 @@ impl CommandLink {
             current: ArcSwapOption::empty(),
             epochs: AtomicU64::new(0),
             lost: Notify::new(),
+            up: watch::Sender::new(false),
             calls: Semaphore::new(CALLS_MAX),
             metrics,
         });
@@ -98,6 +101,12 @@ impl CommandLink {
     #[cfg(test)]
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// Waits until there is a link. Bound it: Redis may be away.
+    pub async fn up(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.shared.up.subscribe().wait_for(|up| *up).await;
     }
 
     /// The link as it is now.
@@ -152,9 +161,11 @@ impl Shared {
                     told = false;
                     let since = Instant::now();
                     self.current.store(Some(Arc::clone(&connected)));
+                    self.up.send_replace(true);
                     self.metrics.redis_up.of(RedisLinkLabel::Commands).set(1);
                     let cause = self.watch(&connected).await;
                     self.current.store(None);
+                    self.up.send_replace(false);
                     self.metrics.redis_up.of(RedisLinkLabel::Commands).set(0);
                     tracing::warn!(redis = self.target.address(), cause, "command link to redis lost");
                     if since.elapsed() > SETTLED {
