@@ -94,6 +94,12 @@ impl CommandLink {
         &self.shared.target
     }
 
+    /// What it counts.
+    #[cfg(test)]
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
     /// The link as it is now.
     ///
     /// # Errors

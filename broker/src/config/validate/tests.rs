@@ -236,7 +236,7 @@ fn a_cluster_has_a_redis_that_can_be_named_and_spans_that_fit() {
     assert!(!secret.to_string().contains("s3cret"), "{secret}");
     check("cluster.prefix = 'a{b}'", "cluster.prefix");
     check("cluster.password_file = '/nowhere/at/all'", "cluster.password_file");
-    check("cluster.lease_seconds = 1", "cluster.lease_seconds");
+    check("cluster = { lease_seconds = 1, heartbeat_ms = 100 }", "cluster.lease_seconds");
     check("cluster = { lease_seconds = 2, heartbeat_ms = 900 }", "cluster.heartbeat_ms");
     check("cluster.deaf_after_ms = 1_500", "cluster.heartbeat_ms");
     check("cluster = { redis = 'redis://h', ca_file = 'Cargo.toml' }", "cluster.ca_file");
