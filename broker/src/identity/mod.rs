@@ -53,7 +53,7 @@ pub use revocation::Revocation;
 pub use store::{PasswordState, StoreError, User};
 pub use verifier::TokenVerifier;
 
-use crate::config::{IdentitySettings, Settings};
+use crate::config::{IdentitySettings, PoolStore, Settings};
 use crate::edge::ClientAddress;
 use crate::telemetry::Metrics;
 use address_rate::AddressRate;
@@ -237,6 +237,9 @@ fn open_pool(
     let pool = &settings.identity.pool;
     let (clock, retention) = (parts.clock.clone(), retention(&settings.identity));
     create_private_folder(&settings.server.data_dir)?;
+    if pool.store == PoolStore::Redis && pool.keys_dir.is_none() {
+        tracing::warn!("nodes share their users and not their signing keys: name a shared folder in identity.pool.keys_dir");
+    }
     let epoch = || Arc::clone(&parts.epoch);
     let keys = Arc::new(SigningKeys::open(keys_folder(settings), pool, retention, clock.clone(), epoch())?);
     let store = store::open(settings, &parts.metrics)?;

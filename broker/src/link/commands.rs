@@ -54,10 +54,12 @@ pub struct CommandLink {
 }
 
 struct Shared {
+    label: RedisLinkLabel,
     target: RedisTarget,
     current: ArcSwapOption<Connected>,
     epochs: AtomicU64,
     lost: Notify,
+    made: Notify,
     calls: Semaphore,
     metrics: Arc<Metrics>,
 }
@@ -73,11 +75,19 @@ impl CommandLink {
     /// A link that connects in the background, for ever. Must be called within a tokio runtime.
     #[must_use]
     pub fn start(target: RedisTarget, metrics: Arc<Metrics>) -> Self {
+        Self::start_as(RedisLinkLabel::Commands, target, metrics)
+    }
+
+    /// [`CommandLink::start`] for a link beside the node's own, counted under a label of its own.
+    #[must_use]
+    pub fn start_as(label: RedisLinkLabel, target: RedisTarget, metrics: Arc<Metrics>) -> Self {
         let shared = Arc::new(Shared {
+            label,
             target,
             current: ArcSwapOption::empty(),
             epochs: AtomicU64::new(0),
             lost: Notify::new(),
+            made: Notify::new(),
             calls: Semaphore::new(CALLS_MAX),
             metrics,
         });
@@ -109,6 +119,17 @@ impl CommandLink {
             self.shared.metrics.redis_calls.of(RedisOutcome::Disconnected).inc();
             LinkError::Disconnected
         })
+    }
+
+    /// Waits until there is a link.
+    pub async fn up(&self) {
+        loop {
+            let made = self.shared.made.notified();
+            if self.shared.current.load().is_some() {
+                return;
+            }
+            made.await;
+        }
     }
 
     /// Sends commands in one round trip; an answer for each, which may be an error of that command alone.
@@ -152,10 +173,11 @@ impl Shared {
                     told = false;
                     let since = Instant::now();
                     self.current.store(Some(Arc::clone(&connected)));
-                    self.metrics.redis_up.of(RedisLinkLabel::Commands).set(1);
+                    self.made.notify_waiters();
+                    self.metrics.redis_up.of(self.label).set(1);
                     let cause = self.watch(&connected).await;
                     self.current.store(None);
-                    self.metrics.redis_up.of(RedisLinkLabel::Commands).set(0);
+                    self.metrics.redis_up.of(self.label).set(0);
                     tracing::warn!(redis = self.target.address(), cause, "command link to redis lost");
                     if since.elapsed() > SETTLED {
                         backoff.reset();
@@ -180,7 +202,7 @@ impl Shared {
             }
         };
         let connection = self.target.connect(pushed).await?;
-        self.metrics.redis_connects.of(RedisLinkLabel::Commands).inc();
+        self.metrics.redis_connects.of(self.label).inc();
         tracing::info!(redis = self.target.address(), epoch, "command link to redis is up");
         Ok(Arc::new(Connected { connection, epoch }))
     }

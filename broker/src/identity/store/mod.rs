@@ -18,6 +18,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use countersign_node_proto::PrefixError;
 pub(super) use embedded::EmbeddedStore;
 pub(super) use redis::RedisStore;
 pub(super) use refresh_token::RefreshToken;
@@ -50,6 +51,9 @@ pub enum StoreError {
     /// Redis holds what this store did not write.
     #[error("user store: {0} is not as it was written")]
     Spoiled(&'static str),
+    /// The settings do not give names in it.
+    #[error("user store: {0}")]
+    Prefix(#[from] PrefixError),
     /// A thread cannot be started.
     #[error("user store: cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),

@@ -25,7 +25,7 @@ use redis::{FromRedisValue, Value};
 use super::{Mark, RefreshRules, StoreError, UserStore};
 use crate::config::ClusterSettings;
 use crate::identity::revocation::Revocation;
-use crate::link::{LinkError, RedisTarget, TargetError};
+use crate::link::{LinkError, RedisTarget};
 use crate::telemetry::Metrics;
 use script::PoolScript;
 use worker::Worker;
@@ -48,8 +48,8 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError::Redis`] or [`StoreError::Target`].
     pub(in crate::identity) fn open(settings: &ClusterSettings, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
-        let layout = Layout::new(&settings.prefix).map_err(|error| StoreError::Prefix(error.to_string()))?;
-        let target = RedisTarget::new(settings).map_err(|error: TargetError| StoreError::Target(Box::new(error)))?;
+        let layout = Layout::new(&settings.prefix)?;
+        let target = RedisTarget::new(settings)?;
         let worker = Worker::start(target, metrics)?;
         Ok(Self { root: layout.pool().into(), worker: Arc::new(worker) })
     }
@@ -75,23 +75,26 @@ impl UserStore for RedisStore {
     /// numbers. Either way the link was another one, and on a new link the whole log is read again.
     fn revocations_since(&self, mark: &mut Mark) -> Result<Vec<Revocation>, StoreError> {
         let mut all = Vec::new();
+        // The mark moves only once everything has arrived: what is lost on the way is asked for again.
+        let mut read_to = mark.last_id;
+        let mut version = mark.version;
         loop {
-            let asked = vec![mark.last_id.to_string(), PAGE.to_string()];
+            let asked = vec![read_to.to_string(), PAGE.to_string()];
             let (value, epoch) = self.worker.call(&script::REVOCATIONS, &self.root, asked)?;
-            let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
-            if mark.version != Some(epoch) && mark.last_id != 0 {
-                *mark = Mark { version: Some(epoch), last_id: 0 };
+            let epoch = Some(i64::try_from(epoch).unwrap_or(i64::MAX));
+            if std::mem::replace(&mut version, epoch) != epoch && read_to != 0 {
+                read_to = 0;
                 all.clear();
                 continue;
             }
-            mark.version = Some(epoch);
             let page: Vec<(i64, String, String)> = read(value)?;
             let last = page.len() < PAGE;
             for (id, subject, said) in page {
                 all.push(revocation(subject, &said)?);
-                mark.last_id = id;
+                read_to = id;
             }
             if last {
+                *mark = Mark { version, last_id: read_to };
                 return Ok(all);
             }
         }

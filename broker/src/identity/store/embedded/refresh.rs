@@ -39,13 +39,7 @@ impl Sessions for EmbeddedStore {
         })
     }
 
-    fn redeem(
-        &self,
-        name: Option<&str>,
-        token: &RefreshToken,
-        rules: &RefreshRules,
-        now: u64,
-    ) -> Result<Redeemed, StoreError> {
+    fn redeem(&self, name: Option<&str>, token: &RefreshToken, rules: &RefreshRules, now: u64) -> Result<Redeemed, StoreError> {
         self.write(|transaction| {
             let Some(family) = find_family(transaction, token)? else { return Ok(Redeemed::Refused) };
             if family.revoked || family.has_ended(rules, now) {

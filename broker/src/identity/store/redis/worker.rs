@@ -84,7 +84,12 @@ impl Worker {
     }
 }
 
-async fn exchange(link: &CommandLink, script: &PoolScript, root: &str, arguments: &[String]) -> Result<(Value, u64), LinkError> {
+async fn exchange(
+    link: &CommandLink,
+    script: &PoolScript,
+    root: &str,
+    arguments: &[String],
+) -> Result<(Value, u64), LinkError> {
     let connected = link.connected()?;
     let one = |command| {
         let mut commands = Pipeline::with_capacity(1);
