@@ -5,7 +5,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, PushKind, ServerErrorKind, Value};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::{RedisTarget, Task, keep};
@@ -59,7 +59,8 @@ struct Shared {
     current: ArcSwapOption<Connected>,
     epochs: AtomicU64,
     lost: Notify,
-    made: Notify,
+    /// There is a link.
+    up: watch::Sender<bool>,
     calls: Semaphore,
     metrics: Arc<Metrics>,
 }
@@ -87,7 +88,7 @@ impl CommandLink {
             current: ArcSwapOption::empty(),
             epochs: AtomicU64::new(0),
             lost: Notify::new(),
-            made: Notify::new(),
+            up: watch::Sender::new(false),
             calls: Semaphore::new(CALLS_MAX),
             metrics,
         });
@@ -110,6 +111,12 @@ impl CommandLink {
         &self.shared.metrics
     }
 
+    /// Waits until there is a link. Bound it: Redis may be away.
+    pub async fn up(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.shared.up.subscribe().wait_for(|up| *up).await;
+    }
+
     /// The link as it is now.
     ///
     /// # Errors
@@ -119,17 +126,6 @@ impl CommandLink {
             self.shared.metrics.redis_calls.of(RedisOutcome::Disconnected).inc();
             LinkError::Disconnected
         })
-    }
-
-    /// Waits until there is a link.
-    pub async fn up(&self) {
-        loop {
-            let made = self.shared.made.notified();
-            if self.shared.current.load().is_some() {
-                return;
-            }
-            made.await;
-        }
     }
 
     /// Sends commands in one round trip; an answer for each, which may be an error of that command alone.
@@ -173,10 +169,11 @@ impl Shared {
                     told = false;
                     let since = Instant::now();
                     self.current.store(Some(Arc::clone(&connected)));
-                    self.made.notify_waiters();
+                    self.up.send_replace(true);
                     self.metrics.redis_up.of(self.label).set(1);
                     let cause = self.watch(&connected).await;
                     self.current.store(None);
+                    self.up.send_replace(false);
                     self.metrics.redis_up.of(self.label).set(0);
                     tracing::warn!(redis = self.target.address(), cause, "command link to redis lost");
                     if since.elapsed() > SETTLED {

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use countersign_node_proto::PrefixError;
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::io::tcp::TcpSettings;
 use redis::{
@@ -20,6 +21,9 @@ pub enum TargetError {
     /// The URL, or its TLS.
     #[error("cluster.redis cannot be used: {0}")]
     Url(#[from] RedisError),
+    /// The prefix.
+    #[error("cluster.prefix cannot be used: {0}")]
+    Prefix(#[from] PrefixError),
     /// A file of the settings.
     #[error("{}: {error}", path.display())]
     File {

@@ -138,11 +138,7 @@ pub(crate) fn settings(address: SocketAddr) -> ClusterSettings {
 /// A link to an address, once it is up.
 pub(crate) async fn link_to(address: SocketAddr) -> CommandLink {
     let link = CommandLink::start(RedisTarget::new(&settings(address)).unwrap(), Arc::new(Metrics::new()));
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while link.connected().is_err() {
-        assert!(tokio::time::Instant::now() < deadline, "no link");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    tokio::time::timeout(PATIENCE, link.up()).await.expect("no link");
     link
 }
 
