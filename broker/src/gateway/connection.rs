@@ -133,7 +133,12 @@ impl Actor for Connection {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let Some(birth) = self.birth.take() else { return ctx.stop() };
-        self.open = Some(Open::begin(birth, ctx));
+        let open = self.open.insert(Open::begin(birth, ctx));
+        // A revocation ends the connections that it finds. One that came between the token's verification and this
+        // connection's entry did not find it, so it is asked about here.
+        if open.ground.is_revoked() {
+            return open.ground.vitals.close(CloseReason::Disconnected);
+        }
         self.happen(Event::Opened, ctx);
     }
 
@@ -240,6 +245,12 @@ impl Ground {
     /// The client sent a message; the frame guard has counted it.
     fn heard(&self) {
         self.live.last_active_ms.store(self.worker.gateway.clock.millis(), Ordering::Relaxed);
+    }
+
+    /// Was the token revoked after it had been verified?
+    fn is_revoked(&self) -> bool {
+        let verifier = &self.worker.gateway.verifier;
+        self.live.principal().is_some_and(|principal| verifier.is_revoked(&principal))
     }
 
     /// Gives everything back: local entry first, then subscriptions, then the registry's entry. Nothing waits or panics.
