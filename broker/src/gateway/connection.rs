@@ -216,9 +216,9 @@ impl Open {
         gateway.supervisor.live.insert(Arc::clone(&live));
         gateway.keeper.register(super::wiring::entry(&gateway, &live));
         gateway.metrics.connections.of(ConnectionStateLabel::Accepted).inc();
-        // The watchdog closes on its own; decisions must end with the close, not with the socket.
+        // Watchdog and queue close on their own; decisions must end with the close, not with the socket.
         let (closing, keeper) = (Arc::clone(&live), gateway.keeper.clone());
-        vitals.on_close(move |_| {
+        vitals.outbox().on_close(move |_| {
             closing.advance(ConnectionState::Closed);
             keeper.remove(closing.id, closing.generation);
         });

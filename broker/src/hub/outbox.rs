@@ -1,4 +1,4 @@
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +39,7 @@ pub struct Outbox {
     front_is_begun: Cell<bool>,
     phase: Cell<Phase>,
     reason: Cell<Option<CloseReason>>,
+    on_close: OnceCell<CloseHook>,
     /// Kept between wakes: a wake by reference costs no reference count.
     waker: RefCell<Option<Waker>>,
     /// The reader waits: the next push wakes it, the pushes after that do not.
@@ -78,6 +79,7 @@ impl Outbox {
             front_is_begun: Cell::new(false),
             phase: Cell::new(Phase::Open),
             reason: Cell::new(None),
+            on_close: OnceCell::new(),
             waker: RefCell::new(None),
             reader_waits: Cell::new(false),
             uncounted: Cell::default(),
@@ -179,8 +181,16 @@ impl Outbox {
         if started {
             self.reason.set(Some(reason));
             self.metrics.closes.of(reason.label()).inc();
+            if let Some(hook) = self.on_close.get() {
+                hook(reason);
+            }
         }
         started
+    }
+
+    /// Sets what hears of a close that this node begins, an overflow's included. The first call counts.
+    pub fn on_close(&self, hook: impl Fn(CloseReason) + 'static) {
+        let _first_counts = self.on_close.set(Box::new(hook));
     }
 
     /// Answers the client's close with its own code, or with an empty close if it sent none.

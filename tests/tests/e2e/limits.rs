@@ -208,3 +208,29 @@ async fn subscriptions_are_bounded() {
     socket.close().await;
     node.metric_reaches("countersign_subscriptions", &[], 0.0).await;
 }
+
+#[tokio::test]
+async fn a_refused_slow_consumer_has_lost_its_rights_with_its_queue() {
+    let node = Plan::new().toml(SLOW).start();
+    let mut slow = Dial::page(&node).verified().await;
+    slow.ok("subscribe", json!({ "channel": "news" })).await;
+    assert_eq!(node.authorize(&slow.id).await.status, 200);
+    // It does not read from here on, and its close takes as long as it likes.
+    let data = json!("x".repeat(60_000));
+    while node.metrics().await.sum("countersign_slow_consumers_total", &[]) < 0.5 {
+        assert_eq!(node.publish("news", &data).await.status, 200);
+    }
+    assert_eq!(node.authorize(&slow.id).await.status, 401);
+    node.metric_reaches("countersign_connections", &[], 1.0).await;
+}
+
+/// Queues are small, and nothing else ends a connection.
+const SLOW: &str = r#"
+[gateway.limits]
+outbound_queue_max_bytes = 262144
+write_stall_timeout_ms = 60000
+close_timeout_ms = 60000
+[[channels]]
+pattern = "news"
+subscribe = "verified"
+"#;
