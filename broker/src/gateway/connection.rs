@@ -92,6 +92,13 @@ impl Connection {
         }
     }
 
+    /// No challenge will be sent any more: its room is for others, also while this socket stays open.
+    pub(super) fn give_up_challenge(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.ground.permit = None;
+        }
+    }
+
     /// A frame of the client. After our own close only the client's is waited for.
     fn frame(&mut self, message: ws::Message, ctx: &mut WebsocketContext<Self>) {
         let Some(open) = &mut self.open else { return };

@@ -1,7 +1,7 @@
 //! Nothing that an outsider can grow is without a bound, and each bound has its own code.
 
 use countersign_tests::raw::{CLOSE, CONTINUATION, Frame, PING, PONG, Raw, TEXT};
-use countersign_tests::socket::{Dial, Incoming};
+use countersign_tests::socket::{Dial, Incoming, NATIVE};
 use countersign_tests::tokens::Issuer;
 use countersign_tests::{Node, Plan, eventually};
 use serde_json::json;
@@ -207,6 +207,18 @@ async fn subscriptions_are_bounded() {
     node.metric_reaches("countersign_subscriptions", &[], 2.0).await;
     socket.close().await;
     node.metric_reaches("countersign_subscriptions", &[], 0.0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_says_hello_keeps_no_room_among_the_challenges() {
+    let settings = "[challenge]\npending_max = 1\nhello_timeout_ms = 200\non_failure = \"stay_unverified\"";
+    let node = Node::start(settings);
+    let mut silent = Dial::page(&node).welcomed().await;
+    silent.event("challenge_failed").await;
+    let mut next =
+        eventually("room for the next one", || async { Dial::page(&node).protocol(NATIVE).try_open().await.ok() }).await;
+    next.event("welcome").await;
+    silent.ok("ping", json!({})).await;
 }
 
 #[tokio::test]
