@@ -62,6 +62,8 @@ pub(super) struct Ground {
     pub(super) permit: Option<PendingPermit>,
     pub(super) challenge: Option<SessionHandle>,
     pub(super) hello_timer: Option<SpawnHandle>,
+    /// The log has a line on a route that failed.
+    pub(super) route_failure_told: bool,
     _admission: Admission,
 }
 
@@ -242,6 +244,7 @@ impl Open {
             permit,
             challenge: None,
             hello_timer: None,
+            route_failure_told: false,
             _admission: admission,
         };
         Self { session, assembler, ground }

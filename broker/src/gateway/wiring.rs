@@ -175,7 +175,12 @@ impl Effects for Wiring<'_> {
     }
 
     fn route_failed(&mut self, route: &str, error: &TemplateError) {
-        tracing::warn!(route, %error, "route failed on a message");
+        // Whose messages fail can send many: a connection has one line, and the rest is for who looks closer.
+        if std::mem::replace(&mut self.ground.route_failure_told, true) {
+            tracing::debug!(route, %error, "route failed on a message");
+        } else {
+            tracing::warn!(connection = ?self.ground.live.id, route, %error, "route failed on a message");
+        }
     }
 
     fn close(&mut self, reason: CloseReason) {

@@ -210,6 +210,19 @@ async fn subscriptions_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_route_that_fails_on_every_message_costs_a_connection_one_line_of_the_log() {
+    let node = Plan::new().toml(OPEN).toml("[routes.say]\nreply = '{\"said\": {{ body }}{{ body }}{{ body }}}'").start();
+    let mut socket = Dial::to(&node).open().await;
+    // Three times this is above what a message may have.
+    let message = json!({ "action": "say", "text": "x".repeat(50_000) }).to_string();
+    for _ in 0..20 {
+        socket.text(&message).await;
+        assert!(socket.next_text().await.contains("Internal server error"));
+    }
+    assert_eq!(node.log().matches("route failed").count(), 1);
+}
+
+#[tokio::test]
 async fn a_client_that_never_says_hello_keeps_no_room_among_the_challenges() {
     let settings = "[challenge]\npending_max = 1\nhello_timeout_ms = 200\non_failure = \"stay_unverified\"";
     let node = Node::start(settings);
