@@ -167,7 +167,8 @@ impl Effects for Wiring<'_> {
     fn arm_expiry(&mut self, expires_at: u64) {
         let left =
             Duration::from_secs(expires_at).saturating_sub(Duration::from_millis(self.ground.worker.gateway.clock.millis()));
-        self.ground.vitals.set_token_expiry(Some(tokio::time::Instant::now() + left));
+        // Beyond what the clock can count, a token never expires.
+        self.ground.vitals.set_token_expiry(tokio::time::Instant::now().checked_add(left));
     }
 
     fn limit_hit(&mut self, limit: LimitHit) {

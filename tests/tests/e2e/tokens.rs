@@ -231,6 +231,19 @@ async fn nobody_who_connects_while_being_disabled_stays() {
 }
 
 #[tokio::test]
+async fn a_token_that_outlives_the_clock_opens_a_socket() {
+    let issuer = Issuer::new();
+    let node = Node::start(&issuer.settings());
+    for expires in [u64::MAX, u64::MAX / 2, 1 << 62] {
+        let mut claims = issuer.claims("ada", 600);
+        claims["exp"] = json!(expires);
+        let mut socket = Dial::page(&node).bearer(&issuer.sign(&claims)).verified().await;
+        socket.ok("ping", json!({})).await;
+    }
+    assert!(node.metrics().await.sum("countersign_connection_panics_total", &[]) < 0.5);
+}
+
+#[tokio::test]
 async fn self_sign_up_is_off_unless_asked_for() {
     let off = Plan::new().toml(POOL).start();
     let wish = json!({ "user": "new", "password": PASSWORD });
