@@ -21,12 +21,21 @@ pub enum Dialect {
     Plain,
 }
 
+/// What a queued frame costs beside its bytes: its place in the queue. Without it, a queue of tiny frames would hold many
+/// times its bound.
+const PLACE_BYTES: usize = size_of::<Bytes>();
+
+/// Hears that this node has begun to close the connection. Runs on the connection's thread, within the push that began it,
+/// whoever pushed: it must not touch the queue or the hub.
+type CloseHook = Box<dyn Fn(CloseReason)>;
+
 /// Bytes on their way to one client and not yet taken by its socket: whole encoded frames, in order.
 ///
 /// The actor's mailbox is no bound: while the socket blocks the actor is not polled, and its mailbox grows with every
 /// publication. So whoever sends pushes here, on the connection's own thread, and the bound is counted in bytes.
 ///
-/// Units: bytes, frame headers included. Range: 0 to `outbound_queue_max_bytes`, and one close frame.
+/// Units: bytes, frame headers included. Range: 0 to `outbound_queue_max_bytes`, from which each frame's place in the queue
+/// is taken too, and one close frame.
 /// Idle cost: no heap; the queue is freed when it is drained.
 pub struct Outbox {
     id: ConnectionId,
@@ -125,7 +134,8 @@ impl Outbox {
         if self.is_closing() {
             return Err(PostError::Gone);
         }
-        if self.queued_bytes.get() + frame.len() > self.queued_bytes_max {
+        let places = self.frames.borrow().len() * PLACE_BYTES;
+        if self.queued_bytes.get() + places + frame.len() > self.queued_bytes_max {
             self.overflow();
             return Err(PostError::SlowConsumer);
         }
