@@ -10,7 +10,7 @@ mod socket;
 mod tls;
 mod vouch;
 
-pub use address::ClientAddress;
+pub use address::{ClientAddress, network};
 pub use cors::Cors;
 pub use error::{Refusal, refuse};
 pub use listener::{ListenerSpec, bind, serve, worker_count};
