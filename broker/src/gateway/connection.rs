@@ -62,8 +62,8 @@ pub(super) struct Ground {
     pub(super) permit: Option<PendingPermit>,
     pub(super) challenge: Option<SessionHandle>,
     pub(super) hello_timer: Option<SpawnHandle>,
-    /// The log has a line on a route that failed.
-    pub(super) route_failure_told: bool,
+    /// Messages on which a route's template failed.
+    pub(super) route_failures: u32,
     _admission: Admission,
 }
 
@@ -244,7 +244,7 @@ impl Open {
             permit,
             challenge: None,
             hello_timer: None,
-            route_failure_told: false,
+            route_failures: 0,
             _admission: admission,
         };
         Self { session, assembler, ground }
