@@ -76,6 +76,9 @@ async fn a_replacement_that_was_lost_with_its_answer_is_no_theft() {
     let Some(redis) = TestRedis::start().await else { return };
     let store = open(&redis, "lost");
     let first = store.begin_family(&add(&store, "ada"), "jti", &RULES, 100).unwrap().unwrap();
+    // The server must know the script, or it would do nothing at the first call.
+    let unknown = RefreshToken::random().unwrap();
+    assert!(matches!(store.redeem(None, &unknown, &RULES, 150), Ok(Redeemed::Refused)));
     redis.freeze();
     assert!(matches!(store.redeem(None, &first, &RULES, 200), Err(StoreError::Redis(_))));
     redis.thaw();
