@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::http::status;
 use super::*;
-use crate::config::{ClusterSettings, PoolStore};
+use crate::config::PoolStore;
 use crate::identity::mint;
 use crate::link::testing::{self, TestRedis};
 
@@ -152,14 +152,23 @@ async fn revocations_are_heard_after_an_outage_that_reset_their_numbers() {
     assert_eq!(b.verify(&session.id_token).await, Err(TokenRefusal::Revoked));
 }
 
-#[test]
-fn a_node_does_not_start_without_its_users() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut settings = settings(&folder);
-    settings.identity.pool.store = PoolStore::Redis;
-    // Nobody listens on the discard port of a loopback address.
-    settings.cluster = ClusterSettings { connect_timeout_ms: Millis(100), ..testing::settings("127.0.0.1:9".parse().unwrap()) };
-    let listen = settings.server.listen;
-    let started = Identity::start(&settings, Arc::new(Metrics::new()), listen, |_| {});
-    assert!(started.unwrap_err().to_string().starts_with("user store: "));
+#[actix_web::test]
+async fn a_node_that_starts_without_redis_judges_no_token_before_it_knows_the_revocations() {
+    let Some(mut cluster) = Cluster::start().await else { return };
+    let ([a, _], redis) = (&cluster.nodes, &mut cluster.redis);
+    a.add("ada");
+    let session = a.sign_in("ada", PASSWORD).await.unwrap();
+    redis.kill();
+    let error = UserAdmin::open(&a.settings).unwrap_err().to_string();
+    assert!(error.contains("refused"), "a command is told why: {error}");
+    let mut settings = a.settings.clone();
+    settings.cluster.connect_timeout_ms = Millis(100);
+    let late = Fixture::start(tempfile::tempdir().unwrap(), settings, cluster.clock.clone());
+    assert_eq!(late.verify(&session.id_token).await, Err(TokenRefusal::Unavailable));
+    redis.restart().await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while late.verify(&session.id_token).await.is_err() {
+        assert!(Instant::now() < deadline, "the node does not come right");
+        actix_web::rt::time::sleep(Duration::from_millis(20)).await;
+    }
 }

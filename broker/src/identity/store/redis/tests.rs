@@ -112,6 +112,6 @@ async fn a_redis_that_does_not_answer_is_told_in_time_and_with_its_reason() {
     assert!(started.elapsed() < Duration::from_secs(5));
     redis.kill();
     let short = ClusterSettings { connect_timeout_ms: Millis(300), ..settings(redis.address()) };
-    let error = RedisStore::open(&short, Arc::new(Metrics::new())).unwrap_err().to_string();
+    let error = RedisStore::open(&short, Arc::new(Metrics::new())).unwrap().reach().unwrap_err().to_string();
     assert!(error.contains("refused"), "{error}");
 }
