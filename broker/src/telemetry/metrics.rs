@@ -252,8 +252,6 @@ label! {
         Overflow => "overflow",
         /// A message could not be read.
         Unreadable => "unreadable",
-        /// A node is silent for longer than its lease.
-        PeerLost => "peer_lost",
     }
 }
 
