@@ -161,6 +161,9 @@ impl TokenVerifier {
         };
         key.verify(&token)?;
         let principal = issuer.rules.check(token.claims, now, self.leeway)?;
+        if issuer.rules.own && !self.revoked.are_known() {
+            return Err(TokenRefusal::Unavailable);
+        }
         if issuer.rules.own && self.revoked.covers(&principal.subject, generation(&principal.claims).unwrap_or(0)) {
             return Err(TokenRefusal::Revoked);
         }
