@@ -15,4 +15,5 @@ pub mod identity;
 pub mod management;
 pub mod node;
 pub mod registry;
+pub mod sdk;
 pub mod telemetry;

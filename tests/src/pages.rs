@@ -54,15 +54,25 @@ impl Page {
     /// If the port was already given to somebody else.
     #[must_use]
     pub fn serve(port: Port, html: impl Into<String>) -> Self {
+        Self::under_policy(port, html, "")
+    }
+
+    /// Serves a page under a Content-Security-Policy; an empty one is none.
+    ///
+    /// # Panics
+    /// If the port was already given to somebody else.
+    #[must_use]
+    pub fn under_policy(port: Port, html: impl Into<String>, policy: &str) -> Self {
         let listener = TcpListener::from_std(port.0).expect("the runtime takes a listener");
         let address = listener.local_addr().expect("an address");
         let html = html.into();
+        let policy = if policy.is_empty() { String::new() } else { format!("Content-Security-Policy: {policy}\r\n") };
         let server = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 // A browser that leaves early is no failure of the page.
                 let _ = read_request_head(&mut stream).await;
                 let head = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n{policy}Content-Length: {}\r\nConnection: close\r\n\r\n",
                     html.len()
                 );
                 let _ = stream.write_all(head.as_bytes()).await;

@@ -25,7 +25,7 @@ mod validate;
 use serde::{Deserialize, Serialize};
 
 pub use authorizer::{AuthorizerSettings, LogFormat, ManagementSettings, ProtectedResource, Require, TelemetrySettings};
-pub use challenge::{Carrier, ChallengeSettings, OnFailure};
+pub use challenge::{Carrier, ChallengeForm, ChallengeSettings, OnFailure};
 pub use environment::Environment;
 pub use fault::{ConfigFaults, Fault, Place};
 pub use gateway::{GatewaySettings, LimitSettings, OriginPolicy, TokenAtHandshake};

@@ -177,7 +177,7 @@ pub fn executable(frame: &ChallengeFrame) -> String {
         index: u8,
     }
     let index = frame.challenge_id[0] % 10;
-    json(&Executable { token: URL_SAFE_NO_PAD.encode(frame.challenge_id), func: &frame.source, index })
+    json(&Executable { token: URL_SAFE_NO_PAD.encode(frame.challenge_id), func: &frame.program, index })
 }
 
 #[cfg(test)]
@@ -276,8 +276,8 @@ mod tests {
             r#"{"message":"Forbidden","connectionId":"AAAAAAAAAAAAAAAAAAAAAA","requestId":"3"}"#
         );
         assert_eq!(echo(id), "Echo: AAAAAAAAAAAAAAAAAAAAAA");
-        let frame =
-            ChallengeFrame { challenge_id: [13; 16], epoch: 0, server_nonce: [0; 32], source: "function(keys){}".into() };
+        let (form, program) = (crate::config::ChallengeForm::Source, "function(keys){}".into());
+        let frame = ChallengeFrame { challenge_id: [13; 16], epoch: 0, server_nonce: [0; 32], form, program };
         assert_eq!(executable(&frame), r#"{"token":"DQ0NDQ0NDQ0NDQ0NDQ0NDQ","func":"function(keys){}","index":3}"#);
     }
 

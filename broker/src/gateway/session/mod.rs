@@ -24,7 +24,7 @@ use self::turn::Turn;
 use super::request::ReplyTo;
 use super::routes::Routes;
 use super::rules::{ChannelRules, Standing};
-use crate::config::{Builtin, Carrier, ChallengeSettings, Fault, RouteSettings, Settings};
+use crate::config::{Builtin, Carrier, ChallengeForm, ChallengeSettings, Fault, RouteSettings, Settings};
 use crate::hub::Dialect;
 use crate::identity::Principal;
 use crate::telemetry::VerdictLabel;
@@ -114,8 +114,10 @@ pub struct ChallengeFrame {
     pub epoch: u32,
     /// The server's nonce.
     pub server_nonce: [u8; 32],
-    /// The program, printed as a function.
-    pub source: String,
+    /// How the program is delivered.
+    pub form: ChallengeForm,
+    /// The program: bytecode in base64url, or a printed function.
+    pub program: String,
 }
 
 /// What happens to a connection.
