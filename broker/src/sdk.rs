@@ -112,26 +112,26 @@ fn public(response: &mut HttpResponseBuilder) -> &mut HttpResponseBuilder {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::App;
     use actix_web::http::StatusCode;
-    use actix_web::{App, test};
+    use actix_web::test::{TestRequest, call_and_read_body_json, call_service, init_service, read_body};
 
     use super::*;
 
     #[actix_web::test]
     async fn every_listed_file_is_served_with_the_integrity_that_the_list_says() {
-        let app = test::init_service(App::new().configure(configure)).await;
+        let app = init_service(App::new().configure(configure)).await;
         for path in ["/sdk", "/sdk/"] {
-            let list: serde_json::Value =
-                test::call_and_read_body_json(&app, test::TestRequest::get().uri(path).to_request()).await;
+            let list: serde_json::Value = call_and_read_body_json(&app, TestRequest::get().uri(path).to_request()).await;
             let package: serde_json::Value = serde_json::from_str(include_str!("../web/sdk/package.json")).unwrap();
             assert_eq!(list["version"], package["version"]);
             assert_eq!(list["files"].as_array().unwrap().len(), FILES.len());
             for file in list["files"].as_array().unwrap() {
-                let request = test::TestRequest::get().uri(file["path"].as_str().unwrap());
-                let response = test::call_service(&app, request.to_request()).await;
+                let request = TestRequest::get().uri(file["path"].as_str().unwrap());
+                let response = call_service(&app, request.to_request()).await;
                 assert_eq!(response.headers().get("access-control-allow-origin").unwrap(), "*");
                 assert_eq!(response.headers().get("content-type").unwrap(), "text/javascript; charset=utf-8");
-                let text = test::read_body(response).await;
+                let text = read_body(response).await;
                 assert_eq!(file["bytes"], text.len());
                 let integrity = format!("sha384-{}", STANDARD.encode(digest(&SHA384, &text)));
                 assert_eq!(file["integrity"], integrity);
@@ -141,13 +141,13 @@ mod tests {
 
     #[actix_web::test]
     async fn who_has_a_file_does_not_get_it_again() {
-        let app = test::init_service(App::new().configure(configure)).await;
-        let get = || test::TestRequest::get().uri("/sdk/countersign.min.js");
-        let response = test::call_service(&app, get().to_request()).await;
+        let app = init_service(App::new().configure(configure)).await;
+        let get = || TestRequest::get().uri("/sdk/countersign.min.js");
+        let response = call_service(&app, get().to_request()).await;
         let tag = response.headers().get("etag").unwrap().clone();
         for (held, status) in [(tag.to_str().unwrap(), StatusCode::NOT_MODIFIED), ("\"other\"", StatusCode::OK)] {
             let request = get().insert_header(("if-none-match", format!("\"x\", W/{held}"))).to_request();
-            assert_eq!(test::call_service(&app, request).await.status(), status);
+            assert_eq!(call_service(&app, request).await.status(), status);
         }
     }
 

@@ -3,6 +3,7 @@
 //! - [`node`] starts the `countersign` binary on free ports with a data folder of its own, and ends it.
 //! - [`http`], [`socket`] and [`raw`] are three clients: requests, messages, and single bytes of frames.
 //! - [`solver`] evaluates challenge programs in a JavaScript engine; [`browser`] drives a headless Chromium.
+//! - [`redis`] starts a Redis of the test's own, and kills it.
 //! - [`tokens`] is an issuer of the tests' own; [`metrics`] reads a scrape; [`poll`] waits for conditions, never for time.
 //!
 //! Nothing here knows the code of a node: what the suite shows is what any client sees.
@@ -16,6 +17,7 @@ pub mod node;
 pub mod pages;
 pub mod poll;
 pub mod raw;
+pub mod redis;
 pub mod socket;
 pub mod solver;
 pub mod tokens;

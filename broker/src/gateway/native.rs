@@ -457,8 +457,9 @@ mod tests {
         );
         for (form, name, program) in [(ChallengeForm::Source, "source", "function(){}"), (ChallengeForm::Vm, "vm", "AQ")] {
             let (id, nonce) = ("A".repeat(22), "A".repeat(43));
+            let decoy = crate::challenge::Decoy { index: 0, token: String::new() };
             let frame =
-                ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program: program.into() };
+                ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program: program.into(), decoy };
             assert_eq!(
                 Push::challenge(&frame, 10_000).encode(),
                 format!(

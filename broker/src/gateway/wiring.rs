@@ -99,6 +99,7 @@ impl Effects for Wiring<'_> {
                     server_nonce: issued.server_nonce,
                     form: issued.form,
                     program: issued.program.clone(),
+                    decoy: issued.decoy.clone(),
                 };
                 self.ground.issued = Some(issued);
                 Followup::Issued(frame)
@@ -176,7 +177,11 @@ impl Effects for Wiring<'_> {
     }
 
     fn route_failed(&mut self, route: &str, error: &TemplateError) {
-        tracing::warn!(route, %error, "route failed on a message");
+        // A client chooses how often: its first failure is worth an operator's attention, the rest are not.
+        if self.ground.route_failures == 0 {
+            tracing::warn!(connection = ?self.ground.live.id, route, %error, "route failed on a message");
+        }
+        self.ground.route_failures = self.ground.route_failures.saturating_add(1);
     }
 
     fn close(&mut self, reason: CloseReason) {

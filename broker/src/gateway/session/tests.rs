@@ -10,7 +10,7 @@ use countersign_node_proto::{ChannelName, Payload, Publication};
 use proptest::prelude::*;
 
 use super::*;
-use crate::challenge::Answer;
+use crate::challenge::{Answer, Decoy};
 use crate::close::CloseReason;
 use crate::gateway::request::Token;
 use crate::gateway::template::TemplateError;
@@ -210,7 +210,6 @@ impl Bench {
             ["token", "refused"] => Event::TokenRefused,
             ["token", "unjudged"] => Event::TokenUnjudged,
             ["token", subject, expires_at] => Event::TokenVerified(principal(subject, expires_at.parse().unwrap())),
-            ["expired", at] => Event::TokenExpired { expires_at: at.parse().unwrap() },
             ["gone"] => Event::Closed,
             ["hub", "overloaded"] => {
                 self.recorder.overloaded = true;
@@ -226,9 +225,14 @@ impl Bench {
     }
 }
 
+/// What a challenge carries to be ignored.
+fn decoy() -> Decoy {
+    Decoy { index: 3, token: "decoy".to_owned() }
+}
+
 fn challenge() -> ChallengeFrame {
     let (form, program) = (ChallengeForm::Source, "function(keys){}".to_owned());
-    ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program }
+    ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program, decoy: decoy() }
 }
 
 const NATIVE: &str = r#"
@@ -484,12 +488,9 @@ fn a_refresh_keeps_the_principal_and_moves_the_expiry() {
         ! arm expiry 99
         < {"id":1,"ok":{"expiresAt":99}}
         @ token ada 200
-        @ expired 50
-        @ expired 99
-        ! close 4401
         "#,
     );
-    ada().check(&format!("@ token bob 99\n{invalid}\n@ expired 50\n! close 4401"));
+    ada().check(&format!("@ token bob 99\n{invalid}"));
     ada().check(&format!("@ token refused\n{invalid}"));
     ada().check(
         r#"@ token unjudged
@@ -672,8 +673,6 @@ fn any_input() -> impl Strategy<Value = String> {
         "@ token bob 99",
         "@ token refused",
         "@ token unjudged",
-        "@ expired 50",
-        "@ expired 99",
         "@ gone",
         "@ hub overloaded",
         "@ closed elsewhere",

@@ -157,11 +157,20 @@ export class Session {
     this.#listener.ready()
   }
 
-  /** A step without which there is nothing to be had here. That the socket closed, or is slow, its close will tell. */
+  /** A step without which there is nothing to be had here. That the socket closed, its close will tell. */
   #insist(step: Promise<unknown>): void {
     step.catch((error: CountersignError) => {
-      if (error.code !== 'closed') this.#fail(error)
+      if (error.code === 'timeout') this.#abandon()
+      else if (error.code !== 'closed') this.#fail(error)
     })
+  }
+
+  /** Nobody is there any more: as good as lost, and not waited for. */
+  #abandon(): void {
+    this.#socket.onmessage = null
+    this.#socket.onclose = null
+    this.close()
+    this.#closed(1006, 'no reply')
   }
 
   #fail(error: CountersignError): void {

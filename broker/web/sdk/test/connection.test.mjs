@@ -89,6 +89,20 @@ test('after a code that allows it the connection comes back, with its subscripti
   assert.deepEqual(heard, [1, { two: 2 }])
 })
 
+test('a node that falls silent before the connection is verified is given up, not waited for', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const { Sockets, connection } = open()
+  await settle()
+  const silent = Sockets.last
+  silent.welcome({ challenge: 'required' })
+  t.mock.timers.tick(15_000)
+  await settle()
+  assert.deepEqual([connection.state, silent.readyState], ['waiting', 3])
+  t.mock.timers.tick(1000)
+  await settle()
+  assert.equal(Sockets.made.length, 2)
+})
+
 test('pauses grow while nothing answers', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
   const { Sockets } = open()
