@@ -20,6 +20,7 @@ const STORY: &str = r#"
     globalThis.connection = connection;
     connection.on('state', (state) => seen.states.push(state));
     connection.on('challenge', ({ form }) => { seen.form = form });
+    connection.on('disconnected', (how) => { seen.lost = how });
     connection.closed.then((error) => { seen.end = error && { code: error.code, closeCode: error.closeCode } });
     const story = async () => {
         await connection.subscribe('room', (data) => seen.heard.push(data));
@@ -158,6 +159,21 @@ async fn a_page_that_is_shown_again_is_verified_anew() {
     // Its subscription came with it.
     browser.script("seen.heard.length = 0; connection.publish('room', 'again')").await;
     assert_eq!(browser.until("the publication", "return seen.heard[0]").await, "again");
+}
+
+#[tokio::test]
+async fn a_page_waits_as_long_as_a_draining_node_asks_for() {
+    let browser = Browser::start().await;
+    let port = Port::reserve();
+    let node = node_for(&port.origin());
+    let page = Page::under_policy(port, page(&node, Load::Module).await, &policy(&node));
+    let seen = told(&browser, &format!("{}/", page.origin())).await;
+    assert_eq!(seen["lost"], Value::Null, "{seen}");
+    node.sigterm();
+    let lost = browser.until("the node lets go", "return seen.lost").await;
+    assert_eq!((&lost["code"], &lost["again"]), (&json!(1012), &json!(true)));
+    assert!(lost["reason"].as_str().unwrap().starts_with("node restarts, reconnect in "), "{lost}");
+    assert_eq!(browser.script("return connection.state").await, "waiting");
 }
 
 #[tokio::test]
