@@ -1,7 +1,7 @@
 //! The page that shows the whole flow under `/`.
 //!
-//! It is for trials: it is served only where the settings say so, and its policy allows `eval`, which the source form of
-//! a challenge needs and no other page of a node has.
+//! It is for trials: it is served only where the settings say so. It uses the SDK, so that its policy is as strict as any
+//! page's can be: no `eval`, no worker, no sink of the DOM that takes text.
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, web};
@@ -15,9 +15,10 @@ const SCRIPT: &str = include_str!("../web/demo/demo.js");
 /// Its style.
 const STYLE: &str = include_str!("../web/demo/demo.css");
 
-/// What the page may do: its own files, its own node, and `eval` for the program.
-const POLICY: &str = "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self'; img-src data:; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What the page may do: its own files and its own node.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+                      trusted-types 'none'";
 
 /// The page, made for one node's settings.
 #[derive(Debug, Clone)]

@@ -16,4 +16,5 @@ pub mod link;
 pub mod management;
 pub mod node;
 pub mod registry;
+pub mod sdk;
 pub mod telemetry;

@@ -55,13 +55,23 @@ impl Page {
     /// If the port was already given to somebody else.
     #[must_use]
     pub fn serve(port: Port, html: impl Into<String>) -> Self {
+        Self::under_policy(port, html, "")
+    }
+
+    /// Serves a page under a Content-Security-Policy; an empty one is none.
+    ///
+    /// # Panics
+    /// If the port was already given to somebody else.
+    #[must_use]
+    pub fn under_policy(port: Port, html: impl Into<String>, policy: &str) -> Self {
         let listener = TcpListener::from_std(port.0).expect("the runtime takes a listener");
         let address = listener.local_addr().expect("an address");
-        let html = Arc::new(html.into());
+        let policy = if policy.is_empty() { String::new() } else { format!("Content-Security-Policy: {policy}\r\n") };
+        let page = Arc::new((policy, html.into()));
         let server = tokio::spawn(async move {
             // Each on its own: a browser opens sockets ahead of time and says nothing on them for a while.
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, html.clone()));
+                tokio::spawn(answer(stream, page.clone()));
             }
         });
         Self { address, server }
@@ -86,12 +96,13 @@ impl Drop for Page {
     }
 }
 
-/// Answers one request with the page. A browser that leaves early is no failure of the page.
-async fn answer(mut stream: TcpStream, html: Arc<String>) {
+/// Answers one request with the page, its policy in front. A browser that leaves early is no failure of the page.
+async fn answer(mut stream: TcpStream, page: Arc<(String, String)>) {
+    let (policy, html) = &*page;
     let _ = read_request_head(&mut stream).await;
     let length = html.len();
     let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n{policy}Content-Length: {length}\r\nConnection: close\r\n\r\n"
     );
     let _ = stream.write_all(head.as_bytes()).await;
     let _ = stream.write_all(html.as_bytes()).await;

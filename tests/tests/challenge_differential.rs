@@ -1,7 +1,8 @@
-//! The Rust evaluator against a real JavaScript engine: the same programs, the same lanes.
+//! The Rust evaluator against a real JavaScript engine: the same programs, printed as text and as bytecode for the SDK's
+//! interpreter, the same lanes.
 //!
 //! Constants are biased to the edges of 32-bit arithmetic. That the comparison can fail is shown by mutants of the printed
-//! text, each a mistake that a printer could well make.
+//! text and of the interpreter, each a mistake that an author could well make.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test says what broke by panicking")]
 
@@ -10,9 +11,11 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
-use countersign::challenge::{Constants, Lanes, PageOrigin, Shape, Tapes, evaluate, generate, print};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign::challenge::{Constants, Disguise, Lanes, PageOrigin, Shape, Tapes, evaluate, generate, print};
 use countersign_node_proto::ConnectionId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 const PROGRAMS: u64 = 100_000;
 const MUTATED: u64 = 2_000;
@@ -40,14 +43,42 @@ const MUTANTS: [(&str, &str); 5] = [
     ("===", "!=="),
 ];
 
-/// One case: the text for the engine, and what the reference computes.
+/// Mistakes of an interpreter, in the compiled text of the SDK's.
+const INTERPRETER_MUTANTS: [(&str, &str); 6] = [
+    ("Math.imul(", "((a, b) => a * b)("),
+    ("Math.imul(", "((a, b) => (a * b) | 0)("),
+    (">>>", ">>"),
+    // Neither `SELECT` nor `EQ` as it should be.
+    ("!== 0 ? x : y", "=== 0 ? x : y"),
+    // The words of a tape the wrong way round.
+    ("getInt32(4 * word, false)", "getInt32(4 * word, true)"),
+    // A fold that forgets the length.
+    (" ^ tape.length", ""),
+];
+
+/// One case: what the engine gets, and what the reference computes.
+#[derive(Serialize)]
 struct Case {
     source: String,
+    bytecode: String,
+    /// Base64url.
+    server: String,
+    client: Option<String>,
+    connection: String,
+    thumbprint: Option<String>,
     origin: &'static str,
+    #[serde(skip)]
     lanes: Lanes,
 }
 
-/// What the engine says of one case.
+/// What the engine says of one case in both forms.
+#[derive(Debug, Deserialize)]
+struct Both {
+    source: Ran,
+    vm: Ran,
+}
+
+/// What the engine says of one form of a case.
 #[derive(Debug, Deserialize)]
 struct Ran {
     /// Anything that a mutant may make of them.
@@ -63,9 +94,14 @@ struct Ran {
 impl Ran {
     /// Is this exactly what the reference computed?
     fn agrees(&self, case: &Case) -> bool {
+        self.lanes_agree(case) && self.key == case.lanes.to_key() && self.origin == case.origin
+    }
+
+    /// Are the lanes those of the reference? They are all that an interpreter gives.
+    fn lanes_agree(&self, case: &Case) -> bool {
         let lanes: Vec<Option<i64>> = self.lanes.iter().map(serde_json::Value::as_i64).collect();
         let expected: Vec<Option<i64>> = case.lanes.values().iter().map(|lane| Some(i64::from(*lane))).collect();
-        self.error.is_none() && lanes == expected && self.key == case.lanes.to_key() && self.origin == case.origin
+        self.error.is_none() && lanes == expected
     }
 }
 
@@ -73,14 +109,16 @@ impl Ran {
 struct Engine {
     process: Child,
     input: Option<ChildStdin>,
-    results: Receiver<Vec<Ran>>,
+    results: Receiver<Vec<Both>>,
 }
 
 impl Engine {
-    fn start() -> Self {
+    /// An engine with the interpreter as it is, or with a mistake in it.
+    fn start(mutant: Option<(&str, &str)>) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/js/challenge_eval.mjs");
         let mut process = Command::new("node")
             .arg(script)
+            .args(mutant.into_iter().flat_map(|(text, mistake)| [text.to_owned(), mistake.to_owned()]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -100,14 +138,13 @@ impl Engine {
     }
 
     fn send(&mut self, cases: &[Case]) {
-        let batch: Vec<_> = cases.iter().map(|case| (&case.source, case.origin)).collect();
-        let mut line = serde_json::to_vec(&batch).unwrap();
+        let mut line = serde_json::to_vec(cases).unwrap();
         line.push(b'\n');
         self.input.as_mut().unwrap().write_all(&line).unwrap();
     }
 
     /// Runs every batch, one ahead of its results, and hands each case to `judge` with what became of it.
-    fn run(mut self, batches: impl Iterator<Item = Vec<Case>>, mut judge: impl FnMut(&Case, &Ran)) {
+    fn run(mut self, batches: impl Iterator<Item = Vec<Case>>, mut judge: impl FnMut(&Case, &Both)) {
         let mut ahead: Option<Vec<Case>> = None;
         let mut settle = |engine: &Self, cases: Vec<Case>| {
             let ran = engine.results.recv().expect("the engine ended early");
@@ -176,7 +213,17 @@ fn case(number: u64) -> Case {
         thumbprint: number.is_multiple_of(5).then_some(&thumbprint),
         origin,
     };
-    Case { source: print(&program, &tapes, &page), origin, lanes: evaluate(&program, &tapes).unwrap() }
+    let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    Case {
+        source: print(&program, &tapes, &page),
+        bytecode: text(&Disguise::draw(&seed).encode(&program)),
+        server: text(&server),
+        client: tapes.client_nonce.map(|nonce| text(nonce)),
+        connection: text(connection.as_bytes()),
+        thumbprint: tapes.thumbprint.map(|thumbprint| text(thumbprint)),
+        origin,
+        lanes: evaluate(&program, &tapes).unwrap(),
+    }
 }
 
 fn batches(count: u64) -> impl Iterator<Item = Vec<Case>> {
@@ -187,14 +234,14 @@ fn batches(count: u64) -> impl Iterator<Item = Vec<Case>> {
 fn javascript_and_rust_compute_the_same_lanes() {
     let started = Instant::now();
     let (mut compared, mut mismatches) = (0_u64, 0_u64);
-    Engine::start().run(batches(PROGRAMS), |case, ran| {
+    Engine::start(None).run(batches(PROGRAMS), |case, ran| {
         compared += 1;
-        if !ran.agrees(case) {
+        if !ran.source.agrees(case) || !ran.vm.lanes_agree(case) {
             mismatches += 1;
             println!("mismatch: {ran:?}, expected {:?}\n{}", case.lanes.values(), case.source);
         }
     });
-    println!("{compared} programs, {mismatches} mismatches, {:?}", started.elapsed());
+    println!("{compared} programs in both forms, {mismatches} mismatches, {:?}", started.elapsed());
     assert_eq!((compared, mismatches), (PROGRAMS, 0));
 }
 
@@ -206,7 +253,17 @@ fn mutants_of_the_printer_are_caught() {
             cases
         });
         let mut caught = 0;
-        Engine::start().run(mutated, |case, ran| caught += u64::from(!ran.agrees(case)));
+        Engine::start(None).run(mutated, |case, ran| caught += u64::from(!ran.source.agrees(case)));
+        println!("`{text}` as `{mistake}`: caught by {caught} of {MUTATED} programs");
+        assert!(caught > MUTATED / 20, "`{text}` as `{mistake}` caught by {caught} of {MUTATED} only");
+    }
+}
+
+#[test]
+fn mutants_of_the_interpreter_are_caught() {
+    for (text, mistake) in INTERPRETER_MUTANTS {
+        let mut caught = 0;
+        Engine::start(Some((text, mistake))).run(batches(MUTATED), |case, ran| caught += u64::from(!ran.vm.lanes_agree(case)));
         println!("`{text}` as `{mistake}`: caught by {caught} of {MUTATED} programs");
         assert!(caught > MUTATED / 20, "`{text}` as `{mistake}` caught by {caught} of {MUTATED} only");
     }

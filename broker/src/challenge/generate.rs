@@ -163,14 +163,9 @@ struct Draws {
 }
 
 impl Draws {
-    /// Uniform below a bound that is not zero, by rejection.
+    /// Uniform below a bound that is not zero.
     fn below(&mut self, bound: u32) -> u32 {
-        loop {
-            let word = self.stream.next_u32();
-            if is_unbiased(word, bound) {
-                return word % bound;
-            }
-        }
+        below(&mut self.stream, bound)
     }
 
     fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
@@ -215,6 +210,16 @@ impl Draws {
             tapes.swap(place, self.below(place as u32 + 1) as usize);
         }
         tapes
+    }
+}
+
+/// Uniform below a bound that is not zero, by rejection.
+pub(super) fn below(stream: &mut ChaCha20Rng, bound: u32) -> u32 {
+    loop {
+        let word = stream.next_u32();
+        if is_unbiased(word, bound) {
+            return word % bound;
+        }
     }
 }
 

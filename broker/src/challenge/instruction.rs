@@ -226,3 +226,19 @@ pub enum Instruction {
         odd: Odd,
     },
 }
+
+impl Instruction {
+    /// The same step on other registers.
+    #[must_use]
+    pub(super) fn renamed(self, name: impl Fn(Register) -> Register) -> Self {
+        match self {
+            Self::Const { dst, imm } => Self::Const { dst: name(dst), imm },
+            Self::Unary { op, dst, a } => Self::Unary { op, dst: name(dst), a: name(a) },
+            Self::Binary { op, dst, a, b } => Self::Binary { op, dst: name(dst), a: name(a), b: name(b) },
+            Self::Shift { op, dst, a, by } => Self::Shift { op, dst: name(dst), a: name(a), by },
+            Self::MulOdd { dst, a, by } => Self::MulOdd { dst: name(dst), a: name(a), by },
+            Self::Select { dst, a, b, c } => Self::Select { dst: name(dst), a: name(a), b: name(b), c: name(c) },
+            Self::Fold { dst, tape, by, odd } => Self::Fold { dst: name(dst), tape, by, odd },
+        }
+    }
+}

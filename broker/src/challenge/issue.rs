@@ -6,6 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_node_proto::ConnectionId;
 
 use super::answer::ChallengeId;
+use super::bytecode::Disguise;
 use super::evaluate::{EvaluateError, evaluate};
 use super::generate::{Constants, Shape, ShapeError, generate};
 use super::page::PageOrigin;
@@ -14,6 +15,7 @@ use super::program::ProgramError;
 use super::tape::Tapes;
 use super::transcript::Transcript;
 use super::verdict::Expected;
+use crate::config::ChallengeForm;
 
 /// Fills with randomness or fails.
 type Fill = fn(&mut [u8]) -> Result<(), Unspecified>;
@@ -37,8 +39,10 @@ pub struct Issued {
     pub epoch: u32,
     /// 32 fresh bytes.
     pub server_nonce: [u8; 32],
-    /// The function to run.
-    pub source: String,
+    /// How the program is delivered.
+    pub form: ChallengeForm,
+    /// The program: the printed function, or bytecode in base64url.
+    pub program: String,
     /// Filling for the echo carrier.
     pub decoy: Decoy,
     /// What an answer is judged by. It never goes on the wire.
@@ -90,7 +94,7 @@ impl Issuer {
         Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), shape, fill })
     }
 
-    /// A challenge for one connection. `origin` is the handshake's, which the allow-list has passed.
+    /// A challenge for one connection, in this form. `origin` is the handshake's, which the allow-list has passed.
     ///
     /// # Errors
     /// [`IssueError`]: the caller closes the connection as after an internal fault.
@@ -100,6 +104,7 @@ impl Issuer {
         epoch: u32,
         client_nonce: Option<[u8; 32]>,
         origin: Option<&str>,
+        form: ChallengeForm,
     ) -> Result<Issued, IssueError> {
         let page = PageOrigin::of_handshake(origin).ok_or(IssueError::Origin)?;
         let server_nonce: [u8; 32] = draw(self.fill)?;
@@ -111,12 +116,16 @@ impl Issuer {
             thumbprint: None,
             origin: page.tape(),
         };
-        let program = generate(&seed(&self.key, epoch, &tapes), self.shape)?;
+        let seed = seed(&self.key, epoch, &tapes);
+        let program = generate(&seed, self.shape)?;
         let lanes = evaluate(&program, &tapes)?;
-        let source = print(&program, &tapes, &page);
+        let program = match form {
+            ChallengeForm::Vm => URL_SAFE_NO_PAD.encode(Disguise::draw(&seed).encode(&program)),
+            ChallengeForm::Source => print(&program, &tapes, &page),
+        };
         let challenge_id = ChallengeId::from_bytes(draw(self.fill)?);
         let decoy = Decoy::draw(self.fill)?;
-        Ok(Issued { challenge_id, epoch, server_nonce, source, decoy, expected: Expected { lanes, page } })
+        Ok(Issued { challenge_id, epoch, server_nonce, form, program, decoy, expected: Expected { lanes, page } })
     }
 }
 

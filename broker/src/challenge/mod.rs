@@ -5,7 +5,8 @@
 //! - [`instruction`], [`program`]: the intermediate representation, and its strict byte form.
 //! - [`tape`]: what a program reads: nonces, connection id, thumbprint, origin.
 //! - [`generate`]: a seed becomes a program; frozen by golden vectors.
-//! - [`evaluate`], [`print`]: a program becomes lanes in Rust, and a JavaScript function that computes the same ones.
+//! - [`evaluate`]: a program becomes lanes in Rust.
+//! - [`bytecode`], [`print`]: the two forms in which it is delivered: bytes for an interpreter, and a JavaScript function.
 //! - [`transcript`]: unambiguous bytes under every MAC.
 //! - [`issue`]: a fresh challenge and the answer to expect.
 //! - [`answer`], [`verdict`]: a client's claim, and the one judgement on it.
@@ -16,6 +17,7 @@
 //! browser: it can be emulated. Only [`session`] knows actix; the rest is pure.
 
 mod answer;
+mod bytecode;
 mod evaluate;
 mod generate;
 mod instruction;
@@ -34,6 +36,7 @@ mod verdict;
 mod regressions;
 
 pub use answer::{Answer, ChallengeId, EchoAnswer, NativeAnswer};
+pub use bytecode::{BytecodeError, Disguise};
 pub use evaluate::{EvaluateError, evaluate};
 pub use generate::{Constants, Shape, ShapeError, generate};
 pub use instruction::{Binary, Instruction, Odd, Register, Shift, ShiftBy, Unary};

@@ -6,12 +6,18 @@ pub const OPERATIONS_MAX: usize = 1_024;
 /// What one run may cost: 1 for each operation and 1 for each word of tape that it folds.
 pub const FUEL_MAX: usize = 4_096;
 /// Bytes of one instruction.
-const INSTRUCTION_BYTES: usize = 8;
+pub(super) const INSTRUCTION_BYTES: usize = 8;
 
 const CONST: u8 = 0x01;
 const MUL_ODD: u8 = 0x40;
 const SELECT: u8 = 0x50;
 const FOLD: u8 = 0x60;
+
+/// Every opcode, ascending: the order in which a disguise tells what each has become.
+pub(super) const OPCODES: [u8; 21] = [
+    CONST, 0x10, 0x11, 0x12, 0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, 0x30, 0x31, 0x32, 0x33, 0x34, MUL_ODD,
+    SELECT, FOLD,
+];
 
 /// A straight-line program; the lanes are registers 0 to 7 at its end.
 ///
@@ -100,6 +106,13 @@ impl Program {
         }
         let instructions = chunks.iter().map(decode).collect::<Result<_, _>>()?;
         Self::new(instructions)
+    }
+}
+
+impl Instruction {
+    /// Its byte form.
+    pub(super) fn encode(self) -> [u8; INSTRUCTION_BYTES] {
+        encode(self)
     }
 }
 

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_node_proto::ConnectionId;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::OriginPolicy;
+use crate::config::{ChallengeForm, OriginPolicy};
 use crate::edge::{Origin, OriginList, OriginVerdict};
 
 const PAGE: &str = "https://app.example";
@@ -28,7 +30,7 @@ impl Socket {
 
     fn from_page(issuer: &Issuer, number: u8, origin: Option<&str>) -> Self {
         let connection = ConnectionId::from_bytes([number; 16]);
-        let issued = issuer.issue(connection, 0, Some([7; 32]), origin).unwrap();
+        let issued = issuer.issue(connection, 0, Some([7; 32]), origin, ChallengeForm::Source).unwrap();
         let sent_at = Instant::now();
         let pending = Pending::new(connection, &issued, sent_at, sent_at + Duration::from_secs(10));
         Self { pending, sent_at }
@@ -132,7 +134,7 @@ fn no_public_secret() {
     let mut seen = HashSet::new();
     let issuer = Issuer::new(Shape::OPERATIONS_MIN).unwrap();
     for _ in 0..100_000 {
-        let issued = issuer.issue(ConnectionId::from_bytes([1; 16]), 0, None, Some(PAGE)).unwrap();
+        let issued = issuer.issue(ConnectionId::from_bytes([1; 16]), 0, None, Some(PAGE), ChallengeForm::Source).unwrap();
         assert!(seen.insert(issued.challenge_id.as_bytes().to_vec()), "challenge id came twice");
         assert!(seen.insert(issued.server_nonce.to_vec()), "nonce came twice");
         assert!(seen.insert(issued.expected.lanes.to_key().into_bytes()), "answer came twice");
@@ -149,7 +151,7 @@ fn issuing_stops_without_randomness() {
     }
     let issuer = Issuer::with_randomness(128, key_only).unwrap();
     for _ in 0..3 {
-        let issued = issuer.issue(ConnectionId::from_bytes([1; 16]), 0, None, Some(PAGE));
+        let issued = issuer.issue(ConnectionId::from_bytes([1; 16]), 0, None, Some(PAGE), ChallengeForm::Source);
         assert_eq!(issued.map(drop), Err(IssueError::Randomness));
     }
 }
@@ -268,7 +270,7 @@ fn pages_without_an_origin_are_judged_by_their_lanes_alone() {
 
 #[test]
 fn nothing_that_prints_shows_the_expected_answer() {
-    let issued = issuer().issue(ConnectionId::from_bytes([1; 16]), 0, None, Some(PAGE)).unwrap();
+    let issued = issuer().issue(ConnectionId::from_bytes([1; 16]), 0, None, Some(PAGE), ChallengeForm::Source).unwrap();
     let lane = issued.expected.lanes.values()[0].to_string();
     assert!(!format!("{:?}", issued.expected).contains(&lane));
     assert!(!format!("{:?}", issuer()).contains("key"));
@@ -291,32 +293,166 @@ fn golden_vectors_hold() {
 }
 
 fn vector(operations: usize, constants: &str, origin: Option<&str>, client: bool, thumbprint: bool) -> Value {
-    let numbered = |start: u8| std::array::from_fn::<u8, 32, _>(|place| start.wrapping_add(place as u8));
-    let (node_key, server, client_nonce, print_of_key) = (numbered(0), numbered(64), numbered(128), numbered(192));
-    let connection = ConnectionId::from_bytes(std::array::from_fn(|place| 240_u8.wrapping_add(place as u8)));
-    let page = PageOrigin::of_handshake(origin).unwrap();
-    let tapes = Tapes {
-        server_nonce: &server,
-        client_nonce: client.then_some(&client_nonce),
-        connection: &connection,
-        thumbprint: thumbprint.then_some(&print_of_key),
-        origin: page.tape(),
-    };
-    let seed = issue::seed(&hmac::Key::new(hmac::HMAC_SHA256, &node_key), 1, &tapes);
-    let constant_source = if constants == "edges" { Constants::Edges } else { Constants::Uniform };
-    let program = generate(&seed, Shape::new(operations, constant_source).unwrap()).unwrap();
-    let bytes = program.encode();
-    let optional = |bytes: Option<&[u8; 32]>| bytes.map(|bytes| hex(bytes));
-    json!({
-        "node_key": hex(&node_key), "connection": hex(connection.as_bytes()), "epoch": 1,
-        "server_nonce": hex(&server), "client_nonce": optional(tapes.client_nonce),
-        "thumbprint": optional(tapes.thumbprint), "origin": origin, "operations": operations, "constants": constants,
-        "seed": hex(&seed),
+    let scene = Scene::new(operations, constants, origin, client, thumbprint);
+    let (tapes, bytes) = (scene.tapes(), scene.program.encode());
+    let mut vector = scene.describe(operations, constants, origin);
+    let own = json!({
         "program": if operations <= 64 { hex(&bytes).into() } else { Value::Null },
         "program_sha256": hex(digest(&SHA256, &bytes).as_ref()),
-        "key": evaluate(&program, &tapes).unwrap().to_key(),
-        "source_sha256": hex(digest(&SHA256, print(&program, &tapes, &page).as_bytes()).as_ref()),
-    })
+        "source_sha256": hex(digest(&SHA256, print(&scene.program, &tapes, &scene.page).as_bytes()).as_ref()),
+    });
+    vector.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+    vector
+}
+
+/// The form `vm` of the same programs, and bytes that are refused; the SDK's tests read this file too.
+#[test]
+fn golden_vectors_of_the_vm_form_hold() {
+    let frozen: Value = serde_json::from_str(include_str!("vectors/vm-v1.json")).unwrap();
+    let vectors = [
+        (32, "uniform", Some(PAGE), true, true),
+        (128, "uniform", Some("http://localhost:3000"), true, false),
+        (64, "edges", None, false, false),
+        (1_024, "edges", Some("null"), false, true),
+    ]
+    .map(|(operations, constants, origin, client, thumbprint)| {
+        let scene = Scene::new(operations, constants, origin, client, thumbprint);
+        let mut vector = scene.describe(operations, constants, origin);
+        vector["bytecode"] = URL_SAFE_NO_PAD.encode(Disguise::draw(&scene.seed).encode(&scene.program)).into();
+        vector
+    });
+    let actual = json!({ "version": "countersign/vm/v1", "vectors": vectors, "refused": refused() });
+    assert!(frozen == actual, "the format of programs changed; this is what they are now:\n{actual:#}");
+}
+
+/// Bytes that are no program, each with the one word that the SDK refuses them with.
+fn refused() -> Vec<Value> {
+    let good = Disguise::draw(&[1; 32]).encode(&one_of_each());
+    let spare = (0..=255).find(|code| !good[1..22].contains(code)).unwrap();
+    let with = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    let step = |step: usize, member: usize, byte: u8| with(54 + 8 * step + member, byte);
+    let cases = [
+        ("short", Vec::new()),
+        ("short", good[..53].to_vec()),
+        ("version", with(0, 2)),
+        ("opcodes", with(2, good[1])),
+        ("registers", with(22, good[23])),
+        ("registers", with(53, 32)),
+        ("ragged", good[..good.len() - 1].to_vec()),
+        ("long", [&good[..54], &good[54..62].repeat(OPERATIONS_MAX + 1)].concat()),
+        ("opcode", step(0, 0, spare)),
+        ("register", step(0, 1, 32)),
+        ("unused", step(0, 2, 1)),
+        ("unused", step(1, 7, 1)),
+        ("register", step(2, 3, 32)),
+        ("unused", step(2, 4, 1)),
+        ("shift", step(3, 7, 0)),
+        ("shift", step(3, 7, 32)),
+        ("shift", step(3, 4, 0x80)),
+        ("multiplier", step(4, 7, 2)),
+        ("register", step(5, 7, 32)),
+        ("register", step(5, 4, 1)),
+        ("tape", step(6, 2, 5)),
+        ("shift", step(6, 3, 0)),
+        ("multiplier", step(6, 7, 2)),
+    ];
+    assert!(Disguise::decode(&good).is_ok());
+    let case = |(word, bytes): (&str, Vec<u8>)| {
+        assert_eq!(Disguise::decode(&bytes).err().map(why), Some(word));
+        json!({ "why": word, "bytecode": URL_SAFE_NO_PAD.encode(bytes) })
+    };
+    cases.into_iter().map(case).collect()
+}
+
+/// One instruction of each shape.
+fn one_of_each() -> Program {
+    let [r, s] = [3, 4].map(|number| Register::new(number).unwrap());
+    let (by, odd) = (ShiftBy::new(5).unwrap(), Odd::new(7).unwrap());
+    Program::new(vec![
+        Instruction::Const { dst: r, imm: 9 },
+        Instruction::Unary { op: Unary::Neg, dst: s, a: r },
+        Instruction::Binary { op: Binary::Add, dst: s, a: r, b: s },
+        Instruction::Shift { op: Shift::Shl, dst: r, a: s, by },
+        Instruction::MulOdd { dst: r, a: r, by: odd },
+        Instruction::Select { dst: r, a: r, b: s, c: s },
+        Instruction::Fold { dst: r, tape: Tape::Origin, by, odd },
+    ])
+    .unwrap()
+}
+
+/// The SDK's word for an error.
+fn why(error: BytecodeError) -> &'static str {
+    match error {
+        BytecodeError::Short => "short",
+        BytecodeError::Version(_) => "version",
+        BytecodeError::Opcodes(_) => "opcodes",
+        BytecodeError::Registers => "registers",
+        BytecodeError::Program(ProgramError::Ragged) => "ragged",
+        BytecodeError::Program(ProgramError::TooLong) => "long",
+        BytecodeError::Program(ProgramError::Opcode(_)) => "opcode",
+        BytecodeError::Program(ProgramError::Register(_)) => "register",
+        BytecodeError::Program(ProgramError::Tape(_)) => "tape",
+        BytecodeError::Program(ProgramError::Shift(_)) => "shift",
+        BytecodeError::Program(ProgramError::EvenMultiplier(_)) => "multiplier",
+        BytecodeError::Program(ProgramError::Unused) => "unused",
+    }
+}
+
+/// What a vector is made from.
+struct Scene {
+    node_key: [u8; 32],
+    connection: ConnectionId,
+    server_nonce: [u8; 32],
+    client_nonce: Option<[u8; 32]>,
+    thumbprint: Option<[u8; 32]>,
+    page: PageOrigin,
+    seed: [u8; 32],
+    program: Program,
+}
+
+impl Scene {
+    fn new(operations: usize, constants: &str, origin: Option<&str>, client: bool, thumbprint: bool) -> Self {
+        let numbered = |start: u8| std::array::from_fn::<u8, 32, _>(|place| start.wrapping_add(place as u8));
+        let connection = ConnectionId::from_bytes(std::array::from_fn(|place| 240_u8.wrapping_add(place as u8)));
+        let constants = if constants == "edges" { Constants::Edges } else { Constants::Uniform };
+        let mut scene = Self {
+            node_key: numbered(0),
+            connection,
+            server_nonce: numbered(64),
+            client_nonce: client.then_some(numbered(128)),
+            thumbprint: thumbprint.then_some(numbered(192)),
+            page: PageOrigin::of_handshake(origin).unwrap(),
+            seed: [0; 32],
+            program: Program::new(Vec::new()).unwrap(),
+        };
+        scene.seed = issue::seed(&hmac::Key::new(hmac::HMAC_SHA256, &scene.node_key), 1, &scene.tapes());
+        scene.program = generate(&scene.seed, Shape::new(operations, constants).unwrap()).unwrap();
+        scene
+    }
+
+    fn tapes(&self) -> Tapes<'_> {
+        Tapes {
+            server_nonce: &self.server_nonce,
+            client_nonce: self.client_nonce.as_ref(),
+            connection: &self.connection,
+            thumbprint: self.thumbprint.as_ref(),
+            origin: self.page.tape(),
+        }
+    }
+
+    fn describe(&self, operations: usize, constants: &str, origin: Option<&str>) -> Value {
+        let optional = |bytes: Option<[u8; 32]>| bytes.map(|bytes| hex(&bytes));
+        json!({
+            "node_key": hex(&self.node_key), "connection": hex(self.connection.as_bytes()), "epoch": 1,
+            "server_nonce": hex(&self.server_nonce), "client_nonce": optional(self.client_nonce),
+            "thumbprint": optional(self.thumbprint), "origin": origin, "operations": operations, "constants": constants,
+            "seed": hex(&self.seed), "key": evaluate(&self.program, &self.tapes()).unwrap().to_key(),
+        })
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

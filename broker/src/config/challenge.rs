@@ -10,6 +10,8 @@ pub struct ChallengeSettings {
     pub enabled: bool,
     /// How a client that did not ask for `countersign.v1` gets its challenge.
     pub carrier: Carrier,
+    /// Forms of the program that native clients may get, the preferred first. Plain clients get `source`.
+    pub forms: Vec<ChallengeForm>,
     /// A native client's `hello` must arrive within this.
     pub hello_timeout_ms: Millis,
     /// The answer must arrive within this of the challenge. Range: 2,000 to 30,000.
@@ -27,6 +29,7 @@ impl Default for ChallengeSettings {
         Self {
             enabled: true,
             carrier: Carrier::None,
+            forms: vec![ChallengeForm::Vm, ChallengeForm::Source],
             hello_timeout_ms: Millis(5_000),
             answer_timeout_ms: Millis(10_000),
             on_failure: OnFailure::Close,
@@ -44,6 +47,30 @@ pub enum Carrier {
     None,
     /// `Echo: <connection id>`, then `{"token","func","index"}`, answered by `{"action":"OnMessage","msg","token"}`.
     EchoFunction,
+}
+
+/// How a program is delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChallengeForm {
+    /// Bytecode for an interpreter that the page has: no `eval`.
+    Vm,
+    /// A printed function for the page to evaluate.
+    Source,
+}
+
+impl ChallengeForm {
+    /// Every form.
+    pub const ALL: &'static [Self] = &[Self::Vm, Self::Source];
+
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vm => "vm",
+            Self::Source => "source",
+        }
+    }
 }
 
 /// The effect of a failed challenge.

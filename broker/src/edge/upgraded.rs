@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use actix_codec::{Encoder as _, Framed};
-use actix_http::body::{BodySize, BoxBody, MessageBody};
+use actix_http::body::{BodySize, BoxBody, MessageBody, to_bytes};
 use actix_http::error::PayloadError;
 use actix_http::h1::{Codec, Message};
 use actix_http::{ConnectionType, Payload, Request, Response, StatusCode};
@@ -196,29 +196,20 @@ async fn respond<B: MessageBody>(
     }
     let size = body.size();
     codec.encode(Message::Item((response, size)), head)?;
-    let head = std::mem::take(head).freeze();
     if switched {
-        return carry(socket, head, body, Ok).await;
+        return carry(socket, std::mem::take(head).freeze(), body).await;
     }
-    let mut framed = |bytes: Bytes| {
-        let mut out = BytesMut::new();
-        codec.encode(Message::Chunk(Some(bytes)), &mut out).map(|()| out.freeze())
-    };
-    carry(socket, head, body, &mut framed).await?;
-    let mut end = BytesMut::new();
+    // Head and body leave together: a client that reads once must see why it was refused. Refusals are short.
+    let body = to_bytes(body).await.map_err(|_| io::ErrorKind::Other)?;
     if size != BodySize::None {
-        codec.encode(Message::Chunk(None), &mut end)?;
+        codec.encode(Message::Chunk(Some(body)), head)?;
+        codec.encode(Message::Chunk(None), head)?;
     }
-    carry(socket, end.freeze(), (), Ok).await
+    carry(socket, std::mem::take(head).freeze(), ()).await
 }
 
 /// Writes `first`, then what the body yields, each slice as it is. While the socket takes nothing, the body is not polled.
-async fn carry<B: MessageBody>(
-    socket: &RefCell<Socket>,
-    first: Bytes,
-    body: B,
-    mut framed: impl FnMut(Bytes) -> io::Result<Bytes>,
-) -> io::Result<()> {
+async fn carry<B: MessageBody>(socket: &RefCell<Socket>, first: Bytes, body: B) -> io::Result<()> {
     let mut body = pin!(body);
     let mut slice = first;
     poll_fn(|cx| {
@@ -230,7 +221,7 @@ async fn carry<B: MessageBody>(
                 }
             }
             match body.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Ok(bytes))) => slice = framed(bytes)?,
+                Poll::Ready(Some(Ok(bytes))) => slice = bytes,
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(io::ErrorKind::Other.into())),
                 Poll::Ready(None) => return Pin::new(&mut *socket.borrow_mut()).poll_flush(cx),
                 Poll::Pending => {

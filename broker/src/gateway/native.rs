@@ -13,9 +13,10 @@ use serde::de::{self, Deserializer, IgnoredAny, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::request::{ErrorCode, Failure, Request, Token, json};
+use super::request::{ErrorCode, Failure, OfferedForms, Request, Token, json};
 use super::session::ChallengeFrame;
 use crate::challenge::{Answer, ChallengeId, Lanes, NativeAnswer};
+use crate::config::ChallengeForm;
 
 /// The client's name for a request: an unsigned integer, or a string of at most 64 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -177,8 +178,9 @@ arguments!(AnswerArguments { challenge: ChallengeId, epoch: u32, origin: String,
 /// Reads a hello. Forms that this node does not know are a newer client's.
 fn hello(text: &str) -> Option<Request> {
     let HelloArguments { forms, nonce, .. } = arguments(text)?;
-    let source = forms.iter().any(|form| form == "source");
-    Some(Request::Hello { source, nonce: base64url(&nonce)? })
+    let has = |form: ChallengeForm| forms.iter().any(|offered| offered == form.name());
+    let offered = OfferedForms { vm: has(ChallengeForm::Vm), source: has(ChallengeForm::Source) };
+    Some(Request::Hello { offered, nonce: base64url(&nonce)? })
 }
 
 /// Reads an answer. A malformed one is an attempt too.
@@ -257,11 +259,11 @@ pub enum Push<'a> {
         challenge: String,
         /// Its epoch.
         epoch: u32,
-        /// Always `source`.
+        /// `vm` or `source`.
         form: &'static str,
         /// The server's nonce, base64url.
         nonce: String,
-        /// The printed function.
+        /// Bytecode in base64url, or the printed function.
         program: &'a str,
         /// Milliseconds that the answer may take.
         answer_ms: u64,
@@ -294,9 +296,9 @@ impl<'a> Push<'a> {
         Self::Challenge {
             challenge: URL_SAFE_NO_PAD.encode(frame.challenge_id),
             epoch: frame.epoch,
-            form: "source",
+            form: frame.form.name(),
             nonce: URL_SAFE_NO_PAD.encode(frame.server_nonce),
-            program: &frame.source,
+            program: &frame.program,
             answer_ms,
         }
     }
@@ -342,7 +344,11 @@ mod tests {
         let nonce = "A".repeat(43);
         assert_eq!(
             request(&format!(r#"{{"id":1,"action":"hello","forms":["vm","source"],"nonce":"{nonce}"}}"#)),
-            Request::Hello { source: true, nonce: [0; 32] }
+            Request::Hello { offered: OfferedForms { vm: true, source: true }, nonce: [0; 32] }
+        );
+        assert_eq!(
+            request(&format!(r#"{{"id":1,"action":"hello","forms":["vm","hologram"],"nonce":"{nonce}"}}"#)),
+            Request::Hello { offered: OfferedForms { vm: true, source: false }, nonce: [0; 32] }
         );
         assert_eq!(
             request(
@@ -449,21 +455,18 @@ mod tests {
             Push::Welcome { connection_id, challenge: "off", subject: None, expires_at: Some(9) }.encode(),
             r#"{"event":"welcome","connectionId":"AAAAAAAAAAAAAAAAAAAAAA","challenge":"off","subject":null,"expiresAt":9}"#
         );
-        let frame = ChallengeFrame {
-            challenge_id: [0; 16],
-            epoch: 0,
-            server_nonce: [0; 32],
-            source: "function(){}".into(),
-            decoy: crate::challenge::Decoy { index: 0, token: String::new() },
-        };
-        assert_eq!(
-            Push::challenge(&frame, 10_000).encode(),
-            format!(
-                r#"{{"event":"challenge","challenge":"{}","epoch":0,"form":"source","nonce":"{}","program":"function(){{}}","answerMs":10000}}"#,
-                "A".repeat(22),
-                "A".repeat(43)
-            )
-        );
+        for (form, name, program) in [(ChallengeForm::Source, "source", "function(){}"), (ChallengeForm::Vm, "vm", "AQ")] {
+            let (id, nonce) = ("A".repeat(22), "A".repeat(43));
+            let decoy = crate::challenge::Decoy { index: 0, token: String::new() };
+            let frame =
+                ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program: program.into(), decoy };
+            assert_eq!(
+                Push::challenge(&frame, 10_000).encode(),
+                format!(
+                    r#"{{"event":"challenge","challenge":"{id}","epoch":0,"form":"{name}","nonce":"{nonce}","program":"{program}","answerMs":10000}}"#
+                )
+            );
+        }
         assert_eq!(
             Push::Verified { connection_id }.encode(),
             r#"{"event":"verified","connectionId":"AAAAAAAAAAAAAAAAAAAAAA"}"#

@@ -174,7 +174,7 @@ pub fn executable(frame: &ChallengeFrame) -> String {
         func: &'a str,
         index: u8,
     }
-    json(&Executable { token: &frame.decoy.token, func: &frame.source, index: frame.decoy.index })
+    json(&Executable { token: &frame.decoy.token, func: &frame.program, index: frame.decoy.index })
 }
 
 #[cfg(test)]
@@ -277,7 +277,8 @@ mod tests {
             challenge_id: [13; 16],
             epoch: 0,
             server_nonce: [0; 32],
-            source: "function(keys){}".into(),
+            form: crate::config::ChallengeForm::Source,
+            program: "function(keys){}".into(),
             decoy: Decoy { index: 3, token: "decoy".into() },
         };
         assert_eq!(executable(&frame), r#"{"token":"decoy","func":"function(keys){}","index":3}"#);

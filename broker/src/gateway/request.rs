@@ -4,14 +4,15 @@ use serde::Serialize;
 use super::native::RequestId;
 use super::{native, plain};
 use crate::challenge::Answer;
+use crate::config::ChallengeForm;
 
 /// What a client asks the node itself to do, in whichever dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// A native client is ready for its challenge.
     Hello {
-        /// It can run the printed function.
-        source: bool,
+        /// The forms of a program that it can run.
+        offered: OfferedForms,
         /// Its contribution to the program's seed.
         nonce: [u8; 32],
     },
@@ -37,6 +38,26 @@ pub enum Request {
         /// A token, unverified. Never logged.
         token: Token,
     },
+}
+
+/// Which forms a client can run; those that this node does not know are a newer client's and not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OfferedForms {
+    /// Bytecode.
+    pub vm: bool,
+    /// A printed function.
+    pub source: bool,
+}
+
+impl OfferedForms {
+    /// Is this form among them?
+    #[must_use]
+    pub const fn has(self, form: ChallengeForm) -> bool {
+        match form {
+            ChallengeForm::Vm => self.vm,
+            ChallengeForm::Source => self.source,
+        }
+    }
 }
 
 /// A token on its way to verification; `Debug` does not show it.

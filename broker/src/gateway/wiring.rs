@@ -16,6 +16,7 @@ use super::shared::Gateway;
 use super::template::TemplateError;
 use crate::challenge::{Answer, ChallengeSession, Pending};
 use crate::close::CloseReason;
+use crate::config::ChallengeForm;
 use crate::hub;
 use crate::identity::{Principal, TokenRefusal};
 use crate::registry::{ConnectionState, Entry, LiveConnection};
@@ -80,23 +81,25 @@ impl Effects for Wiring<'_> {
         let timeout = self.ground.worker.gateway.session.challenge.hello_timeout_ms.duration();
         let late = |connection: &mut Connection, ctx: &mut WebsocketContext<Connection>| {
             connection.happen(Event::HelloDeadline, ctx);
+            connection.give_up_challenge();
         };
         self.ground.hello_timer = Some(self.ctx.run_later(timeout, late));
     }
 
-    fn issue_challenge(&mut self, client_nonce: Option<[u8; 32]>) {
+    fn issue_challenge(&mut self, form: ChallengeForm, client_nonce: Option<[u8; 32]>) {
         if let Some(timer) = self.ground.hello_timer.take() {
             self.ctx.cancel_future(timer);
         }
         let Ground { worker, live, .. } = &*self.ground;
-        let issued = worker.gateway.issuer.issue(live.id, 0, client_nonce, live.origin.as_deref());
+        let issued = worker.gateway.issuer.issue(live.id, 0, client_nonce, live.origin.as_deref(), form);
         let followup = match issued {
             Ok(issued) => {
                 let frame = ChallengeFrame {
                     challenge_id: *issued.challenge_id.as_bytes(),
                     epoch: issued.epoch,
                     server_nonce: issued.server_nonce,
-                    source: issued.source.clone(),
+                    form: issued.form,
+                    program: issued.program.clone(),
                     decoy: issued.decoy.clone(),
                 };
                 self.ground.issued = Some(issued);
@@ -167,7 +170,8 @@ impl Effects for Wiring<'_> {
     fn arm_expiry(&mut self, expires_at: u64) {
         let left =
             Duration::from_secs(expires_at).saturating_sub(Duration::from_millis(self.ground.worker.gateway.clock.millis()));
-        self.ground.vitals.set_token_expiry(Some(tokio::time::Instant::now() + left));
+        // Beyond what the clock can count, a token never expires.
+        self.ground.vitals.set_token_expiry(tokio::time::Instant::now().checked_add(left));
     }
 
     fn limit_hit(&mut self, limit: LimitHit) {

@@ -15,6 +15,7 @@ use crate::gateway::{self, Gateway, Watchdog, WatchdogSettings, Worker};
 use crate::hub::HubShard;
 use crate::identity::Identity;
 use crate::management::Management;
+use crate::sdk;
 use crate::telemetry::{self, Health, Metrics};
 
 /// What both applications are made of; cloned into every worker thread.
@@ -48,6 +49,7 @@ impl AppParts {
                 if parts.settings.management.on_public_listener {
                     parts.management.configure(config);
                 }
+                sdk::configure(config);
                 if parts.settings.server.demo_page {
                     DemoPage::new(&parts.settings).configure(config);
                 }

@@ -19,6 +19,10 @@ pub enum LoggingError {
     Taken(#[from] TryInitError),
 }
 
+/// What is not logged unless the settings name it: for each request that it cannot parse, the HTTP server has a line at
+/// level error, so that anybody could fill the log. The client is answered, and the fault is the client's.
+const QUIETED: &str = "actix_http::h1::dispatcher=off,actix_http::h1::decoder=off";
+
 /// Starts the process's log on standard error.
 ///
 /// The filter comes from the settings alone: `RUST_LOG` is not read, so that one place says what is logged.
@@ -56,7 +60,7 @@ where
 /// The filter of the settings, and less of the HTTP library than it would say by itself: its start-up lines repeat ours,
 /// once for each worker. A filter that names the library has its own way, and one that shows less stays as it is.
 fn filter(text: &str) -> Result<EnvFilter, ParseError> {
-    let filter = EnvFilter::try_new(text)?;
+    let filter = EnvFilter::try_new(format!("{QUIETED},{text}"))?;
     let shows_more = filter.max_level_hint().is_none_or(|level| level > LevelFilter::WARN);
     if text.contains("actix_server") || !shows_more {
         return Ok(filter);
@@ -94,6 +98,7 @@ mod tests {
             tracing::debug!("quiet");
             tracing::warn!(limit = 5, "loud");
             tracing::info!(target: "actix_server::builder", "starting 2 workers");
+            tracing::error!(target: "actix_http::h1::dispatcher", "stream error");
         });
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -107,6 +112,12 @@ mod tests {
         let human = logged("info", LogFormat::Human, false);
         assert!(human.contains("loud limit=5") && !human.contains('\u{1b}'), "{human}");
         assert!(logged("info", LogFormat::Json, true).starts_with('{'));
+    }
+
+    #[test]
+    fn what_every_client_can_cause_is_logged_only_where_it_is_asked_for() {
+        assert!(!logged("info", LogFormat::Json, false).contains("stream error"));
+        assert!(logged("info,actix_http::h1::dispatcher=error", LogFormat::Json, false).contains("stream error"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 // The page that a node serves under `/`: one connection from handshake to refusal, each step as it happens.
 // Every step shows its state in `data-state` (waiting, running, done, failed); nothing is put on `window`.
 
+import { connect } from '/sdk/countersign.min.js';
+
 const { gateway, header, resource, channel } = document.body.dataset;
 const element = (id) => document.getElementById(id);
 const steps = [...document.querySelectorAll('[data-step]')];
@@ -69,67 +71,16 @@ const step = async (name, work) => {
   }
 };
 
-/** A connection that speaks `countersign.v1`: requests get replies by id, events wait until they are asked for. */
-class Client {
-  #socket;
-  #replies = new Map();
-  #events = [];
-  #waiting = null;
-  #asked = 0;
-  #ended = null;
-
-  constructor(url) {
-    this.#socket = new WebSocket(url, 'countersign.v1');
-    this.#socket.addEventListener('message', ({ data }) => this.#take(data));
-    this.closed = new Promise((resolve) => {
-      this.#socket.addEventListener('close', (event) => {
-        log('·', `closed ${event.code} ${event.reason}`);
-        this.#ended = new Error(event.code === 1006 ? 'the socket was refused or lost' : `closed: ${event.code} ${event.reason}`);
-        for (const { reject } of this.#replies.values()) reject(this.#ended);
-        this.#waiting?.reject(this.#ended);
-        resolve(event);
-      });
-    });
-  }
-
-  async ask(action, members = {}) {
-    const id = (this.#asked += 1);
-    const reply = new Promise((resolve, reject) => this.#replies.set(id, { resolve, reject }));
-    const text = JSON.stringify({ id, action, ...members });
-    log('→', text);
-    this.#socket.send(text);
-    const { ok, error } = await limited(reply, action);
-    if (error) throw new Error(`${error.code}: ${error.message}`);
-    return ok;
-  }
-
-  async event(name) {
-    for (;;) {
-      const found = this.#events.findIndex((event) => event.event === name);
-      if (found >= 0) return this.#events.splice(found, 1)[0];
-      if (this.#ended) throw this.#ended;
-      await limited(new Promise((resolve, reject) => { this.#waiting = { resolve, reject }; }), name);
-    }
-  }
-
-  close() {
-    this.#socket.close(1000);
-    return this.closed;
-  }
-
-  #take(data) {
-    log('←', data);
-    const message = JSON.parse(data);
-    const reply = this.#replies.get(message.id);
-    if (reply) {
-      this.#replies.delete(message.id);
-      reply.resolve(message);
-    } else if (message.event) {
-      this.#events.push(message);
-      this.#waiting?.resolve();
-    }
-  }
-}
+/** The first event of a kind; the error instead, if the connection ends before. */
+const first = (type) => {
+  const came = new Promise((resolve, reject) => {
+    client.on(type, resolve);
+    client.closed.then((error) => reject(error ?? new Error('closed')));
+  });
+  // Each is waited for in its own time.
+  came.catch(() => {});
+  return came;
+};
 
 /** Ends a wait that would last for ever. */
 const limited = (promise, what) => {
@@ -140,8 +91,7 @@ const limited = (promise, what) => {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 };
 
-const base64url = (bytes) => btoa(String.fromCharCode(...bytes)).replace(/\+/g, '-').replace(/\//g, '_').replace(/=+$/, '');
-
+/** By hand rather than through the client, which has no id to show once it is closed. */
 const call = async (id) => {
   const response = await fetch(resource, { headers: { [header]: id }, cache: 'no-store' });
   return { status: response.status, body: await response.text() };
@@ -154,33 +104,29 @@ const run = async () => {
   for (const { dataset } of steps) show(dataset.step, 'waiting');
   showConnection('connecting');
   let id;
-  let challenge;
-  let result;
+  // The client answers by itself; the steps follow what it does.
+  client = connect(gateway, { header, reconnect: false, allowInsecure: true });
+  client.on('frame', ({ sent, text }) => log(sent ? '→' : '←', text));
+  client.on('disconnected', ({ code, reason }) => log('·', `closed ${code} ${reason}`));
+  client.closed.then(() => showConnection('closed', id));
+  const [welcome, challenge, answer, verified] = ['welcome', 'challenge', 'answer', 'verified'].map(first);
 
   await step('connect', async () => {
-    const url = new URL(gateway, location.href);
-    url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-    client = new Client(url);
-    client.closed.then(() => showConnection('closed', id));
-    const welcome = await client.event('welcome');
-    id = welcome.connectionId;
+    id = (await limited(welcome, 'the handshake')).connectionId;
     showConnection('open', id);
     return `Connection id ${id}`;
   });
   await step('challenge', async () => {
-    await client.ask('hello', { forms: ['source'], nonce: base64url(crypto.getRandomValues(new Uint8Array(32))) });
-    challenge = await client.event('challenge');
+    const { form, program, answerMs } = await limited(challenge, 'hello');
     showConnection('challenged', id);
-    return `${challenge.program.length} characters; to be answered within ${challenge.answerMs / 1000} s`;
+    return `${program.length} characters of the form ${form}; to be answered within ${answerMs / 1000} s`;
   });
-  await step('evaluate', () => {
-    result = new Function(`return (${challenge.program});`)()();
-    return `${result.lanes.length} numbers, origin ${result.origin}`;
+  await step('evaluate', async () => {
+    const { lanes, origin } = await limited(answer, 'the program');
+    return `${lanes.length} numbers, origin ${origin}`;
   });
   await step('verify', async () => {
-    const { challenge: handle, epoch } = challenge;
-    await client.ask('answer', { challenge: handle, epoch, origin: result.origin, lanes: result.lanes });
-    await client.event('verified');
+    await limited(verified, 'answer');
     showConnection('verified', id);
     return 'The node found the same numbers, and the origin of the handshake.';
   });
@@ -189,16 +135,18 @@ const run = async () => {
     if (status !== 200) throw new Error(`${status} ${body}`);
     return `200 ${body}`;
   });
+  let values;
   await step('subscribe', async () => {
-    await client.ask('subscribe', { channel });
+    const subscription = await client.subscribe(channel);
+    values = subscription[Symbol.asyncIterator]();
     return `Subscribed to ${channel}`;
   });
   await step('publish', async () => {
     const greeting = { text: 'hello, lobby', from: id.slice(0, 6) };
-    await client.ask('publish', { channel, data: greeting });
+    await client.publish(channel, greeting);
     for (;;) {
-      const publication = await client.event('publication');
-      if (publication.channel === channel && publication.data?.from === greeting.from) return JSON.stringify(publication.data);
+      const { value } = await limited(values.next(), 'publish');
+      if (value?.from === greeting.from) return JSON.stringify(value);
     }
   });
   closeButton.disabled = false;

@@ -2,7 +2,8 @@
 //!
 //! Each module holds one promise: the wire below ([`rfc6455`]), the socket's life ([`gateway`]), the two systems whose clients
 //! must keep working ([`secured_socket`], [`domain_security`]), the answer to a proxy ([`authorizer`]), delivery ([`channels`]), nodes as one ([`cluster`]),
-//! the page ([`demo_page`]), going away ([`drain`]), many sockets at once ([`scale`]), the command line ([`config_cli`]) and
+//! the page ([`demo_page`]), the client for pages ([`sdk`]), going away ([`drain`]), many sockets at once ([`scale`]),
+//! the command line ([`config_cli`]) and
 //! what a scrape shows ([`metrics`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(clippy::print_stderr, reason = "tests say what they measured")]
@@ -20,6 +21,7 @@ mod limits;
 mod metrics;
 mod rfc6455;
 mod scale;
+mod sdk;
 mod secured_socket;
 mod tls;
 mod tokens;

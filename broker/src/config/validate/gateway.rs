@@ -112,6 +112,15 @@ fn check_challenge(settings: &Settings, findings: &mut Findings) {
     findings.millis("challenge.answer_timeout_ms", challenge.answer_timeout_ms, 2_000..=30_000);
     findings.range("challenge.program_operations", challenge.program_operations, 32..=1_024);
     findings.range("challenge.pending_max", challenge.pending_max, 1..=COUNT_MAX);
+    let forms = &challenge.forms;
+    let twice = (1..forms.len()).find(|place| forms[..*place].contains(&forms[*place]));
+    if let Some(place) = twice {
+        let message = format!("`{}` stands there twice", forms[place].name());
+        findings.add("challenge.forms", message, "name each form once, the preferred first");
+    } else if forms.is_empty() && challenge.enabled {
+        let message = "no native client could get a challenge".to_owned();
+        findings.add("challenge.forms", message, "write `forms = [\"vm\"]`, or `enabled = false`");
+    }
 }
 
 fn check_authorizer(settings: &Settings, findings: &mut Findings) {

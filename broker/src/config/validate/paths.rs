@@ -62,6 +62,7 @@ fn configured(settings: &Settings) -> Vec<Claim> {
 fn fixed_public(settings: &Settings) -> Vec<Claim> {
     let mut claims =
         vec![Claim::fixed("/.well-known/jwks.json", false), Claim::fixed("/.well-known/openid-configuration", false)];
+    claims.push(Claim::fixed("/sdk", true));
     if settings.server.demo_page {
         claims.push(Claim::fixed("/", false));
     }

@@ -47,8 +47,10 @@ fn paths_are_plain_and_do_not_clash() {
     check("gateway.path = '/'\nserver.demo_page = true", "gateway.path");
     check("management.on_public_listener = true\ngateway.path = '/api/v1/ws'", "gateway.path");
     check("gateway.path = '/.well-known/jwks.json'", "gateway.path");
+    check("gateway.path = '/sdk/socket'", "gateway.path");
     assert!(keys("gateway.path = '/'").is_empty());
     assert!(keys("gateway.path = '/authorized'").is_empty());
+    assert!(keys("gateway.path = '/sdks'").is_empty());
     assert!(keys("gateway.path = '/auth'\nidentity.pool.enabled = false").is_empty());
 }
 
@@ -96,6 +98,8 @@ fn challenges_stay_within_their_range() {
         ("program_operations", "1_025"),
         ("pending_max", "0"),
         ("hello_timeout_ms", "0"),
+        ("forms", "[]"),
+        ("forms", "['vm', 'source', 'vm']"),
     ] {
         check(&format!("challenge.{name} = {wrong}"), &format!("challenge.{name}"));
     }

@@ -5,6 +5,7 @@ use countersign_node_proto::{ChannelName, Publication};
 
 use crate::challenge::Answer;
 use crate::close::CloseReason;
+use crate::config::ChallengeForm;
 use crate::gateway::request::Token;
 use crate::gateway::template::TemplateError;
 use crate::identity::Principal;
@@ -51,8 +52,8 @@ pub trait Effects {
 
     /// Starts the time that `hello` may take: `HelloDeadline` follows unless a challenge is asked for before.
     fn arm_hello_deadline(&mut self);
-    /// Asks for a challenge, over a native client's nonce: `Issued` or `IssueFailed` follows.
-    fn issue_challenge(&mut self, client_nonce: Option<[u8; 32]>);
+    /// Asks for a challenge in this form, over a native client's nonce: `Issued` or `IssueFailed` follows.
+    fn issue_challenge(&mut self, form: ChallengeForm, client_nonce: Option<[u8; 32]>);
     /// The challenge is on its way to the client: the live state and the gauge move on.
     fn mark_challenged(&mut self);
     /// Hands the one answer to the judge: `Verdict` follows.

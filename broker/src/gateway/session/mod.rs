@@ -25,7 +25,7 @@ use super::request::ReplyTo;
 use super::routes::Routes;
 use super::rules::{ChannelRules, Standing};
 use crate::challenge::Decoy;
-use crate::config::{Builtin, Carrier, ChallengeSettings, Fault, RouteSettings, Settings};
+use crate::config::{Builtin, Carrier, ChallengeForm, ChallengeSettings, Fault, RouteSettings, Settings};
 use crate::hub::Dialect;
 use crate::identity::Principal;
 use crate::telemetry::VerdictLabel;
@@ -115,8 +115,10 @@ pub struct ChallengeFrame {
     pub epoch: u32,
     /// The server's nonce.
     pub server_nonce: [u8; 32],
-    /// The program, printed as a function.
-    pub source: String,
+    /// How the program is delivered.
+    pub form: ChallengeForm,
+    /// The program: bytecode in base64url, or a printed function.
+    pub program: String,
     /// Filling for the echo carrier; it chooses nothing.
     pub decoy: Decoy,
 }

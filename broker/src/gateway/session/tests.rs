@@ -74,8 +74,10 @@ impl Effects for Recorder {
         self.act("arm hello deadline");
     }
 
-    fn issue_challenge(&mut self, client_nonce: Option<[u8; 32]>) {
-        self.act(if client_nonce.is_some() { "issue challenge over nonce" } else { "issue challenge" });
+    fn issue_challenge(&mut self, form: ChallengeForm, client_nonce: Option<[u8; 32]>) {
+        let over = if client_nonce.is_some() { " over nonce" } else { "" };
+        let form = if form == ChallengeForm::Vm { " as bytecode" } else { "" };
+        self.act(format!("issue challenge{form}{over}"));
     }
 
     fn mark_challenged(&mut self) {
@@ -229,13 +231,8 @@ fn decoy() -> Decoy {
 }
 
 fn challenge() -> ChallengeFrame {
-    ChallengeFrame {
-        challenge_id: [0; 16],
-        epoch: 0,
-        server_nonce: [0; 32],
-        source: "function(keys){}".to_owned(),
-        decoy: decoy(),
-    }
+    let (form, program) = (ChallengeForm::Source, "function(keys){}".to_owned());
+    ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program, decoy: decoy() }
 }
 
 const NATIVE: &str = r#"
@@ -378,11 +375,28 @@ fn hello_comes_once_and_in_time() {
     ));
     native().check(OPENED).check(&format!(
         r#"> {}
-        < {{"id":1,"error":{{"code":"not_available","message":"only the form `source` is offered"}}}}
+        < {{"id":1,"error":{{"code":"not_available","message":"none of these forms is offered here"}}}}
         > {HELLO}
         < {{"id":1,"ok":{{}}}}
         ! issue challenge over nonce"#,
-        HELLO.replace("source", "vm")
+        HELLO.replace("source", "hologram")
+    ));
+}
+
+#[test]
+fn the_node_chooses_the_form_by_its_own_order() {
+    let chosen = |forms: &str, offered: &str, act: &str| {
+        let settings = format!("challenge.forms = [{forms}]");
+        let hello = HELLO.replace(r#"["source"]"#, offered);
+        let opened = Bench::new(&settings, Dialect::Native).check(OPENED);
+        opened.check(&format!("> {hello}\n< {{\"id\":1,\"ok\":{{}}}}\n! issue challenge{act} over nonce"));
+    };
+    chosen("'vm', 'source'", r#"["source","vm"]"#, " as bytecode");
+    chosen("'vm', 'source'", r#"["source"]"#, "");
+    chosen("'source', 'vm'", r#"["vm","source"]"#, "");
+    chosen("'vm'", r#"["source","vm"]"#, " as bytecode");
+    Bench::new("challenge.forms = ['vm']", Dialect::Native).check(OPENED).check(&format!(
+        "> {HELLO}\n< {{\"id\":1,\"error\":{{\"code\":\"not_available\",\"message\":\"none of these forms is offered here\"}}}}"
     ));
 }
 

@@ -6,10 +6,10 @@ use countersign_node_proto::ChannelName;
 use super::{ChallengeFrame, Effects, Event, Life, Proof, SessionConfig, State};
 use crate::challenge::Answer;
 use crate::close::CloseReason;
-use crate::config::OnFailure;
+use crate::config::{ChallengeForm, OnFailure};
 use crate::gateway::native::{self, Act, NativeRequest, Push, Refused};
 use crate::gateway::plain::{self, ActionFrame, Notice};
-use crate::gateway::request::{ErrorCode, Failure, ReplyTo};
+use crate::gateway::request::{ErrorCode, Failure, OfferedForms, ReplyTo};
 use crate::gateway::routes::Route;
 use crate::hub::Dialect;
 use crate::identity::Principal;
@@ -76,7 +76,7 @@ impl<E: Effects> Turn<'_, E> {
             }
             Dialect::Plain if due => {
                 self.state.proof = Proof::Issuing;
-                self.effects.issue_challenge(None);
+                self.effects.issue_challenge(ChallengeForm::Source, None);
             }
             Dialect::Native | Dialect::Plain => {}
         }
@@ -163,17 +163,19 @@ impl<E: Effects> Turn<'_, E> {
     }
 
     /// A native client says that it is ready, once.
-    pub(super) fn hello(&mut self, source: bool, nonce: [u8; 32], to: &ReplyTo) {
-        match self.state.proof {
-            Proof::AwaitingHello if source => {
+    pub(super) fn hello(&mut self, offered: OfferedForms, nonce: [u8; 32], to: &ReplyTo) {
+        // The node's order decides, so that a client cannot ask for less than it can do.
+        let chosen = self.config.challenge.forms.iter().copied().find(|form| offered.has(*form));
+        match (&self.state.proof, chosen) {
+            (Proof::AwaitingHello, Some(form)) => {
                 self.state.proof = Proof::Issuing;
                 self.reply_done(to);
-                self.effects.issue_challenge(Some(nonce));
+                self.effects.issue_challenge(form, Some(nonce));
             }
-            Proof::AwaitingHello => {
-                self.fail_request(to, ErrorCode::NotAvailable.because("only the form `source` is offered"));
+            (Proof::AwaitingHello, None) => {
+                self.fail_request(to, ErrorCode::NotAvailable.because("none of these forms is offered here"));
             }
-            Proof::NotDue => self.fail_request(to, ErrorCode::NotAvailable.because("no challenge is due here")),
+            (Proof::NotDue, _) => self.fail_request(to, ErrorCode::NotAvailable.because("no challenge is due here")),
             _ => self.fail_request(to, ErrorCode::BadRequest.because("hello was said before")),
         }
     }

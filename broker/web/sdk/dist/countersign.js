@@ -1,0 +1,826 @@
+/* countersign 0.1.0, Apache-2.0 */
+
+// src/backoff.ts
+var Backoff = class {
+  #attempts = 0;
+  #first;
+  #max;
+  #random;
+  constructor({ first = 500, max = 3e4 }, random) {
+    this.#first = first;
+    this.#max = max;
+    this.#random = random;
+  }
+  /** The next pause. A hint of the node is waited for in full, with a tenth of jitter: it is spread already. */
+  next(hint) {
+    const range = Math.min(this.#max, this.#first * 2 ** Math.min(this.#attempts++, 30));
+    return hint === null ? range * (0.5 + this.#random() / 2) : hint * (1 + this.#random() / 10);
+  }
+  /** A connection lasted: the next pause is the first again. */
+  reset() {
+    this.#attempts = 0;
+  }
+};
+
+// src/close.ts
+var CLOSE_CODES = [
+  [1e3, "bye", false],
+  [1001, "idle for too long", true],
+  [1002, "protocol error", false],
+  [1003, "this kind of message is not taken here", false],
+  [1007, "text is not UTF-8", false],
+  [1008, "message was not completed in time", false],
+  [1009, "message too large", false],
+  [1012, "node restarts, reconnect", true],
+  [1013, "at capacity, try again later", true],
+  [4400, "bad request", false],
+  [4401, "token invalid or expired", false],
+  [4403, "challenge failed", false],
+  [4408, "challenge not answered in time", false],
+  [4409, "superseded by a newer connection", false],
+  [4410, "disconnected by the server", false],
+  [4429, "rate limit or slow consumer", false],
+  [4500, "internal error, reconnect", true]
+];
+var FROM_ELSEWHERE = [1005, 1006, 1011, 1014, 1015];
+var HINT_MAX = 6e5;
+function mayReconnect(code) {
+  return FROM_ELSEWHERE.includes(code) || CLOSE_CODES.some(([known, , reconnect]) => known === code && reconnect);
+}
+function retryHint(reason) {
+  const found = /reconnect in (\d{1,9}) ms$/.exec(reason);
+  return found ? Math.min(Number(found[1]), HINT_MAX) : null;
+}
+
+// src/errors.ts
+var CountersignError = class extends Error {
+  name = "CountersignError";
+  code;
+  /** Of the socket, where its end is the reason. */
+  closeCode;
+  constructor(code, message, closeCode = null) {
+    super(message);
+    this.code = code;
+    this.closeCode = closeCode;
+  }
+};
+
+// src/page.ts
+function pageOrigin() {
+  if (globalThis.location === void 0) return "";
+  return globalThis.origin === "null" ? "null" : globalThis.location.origin;
+}
+function isSecure({ protocol, hostname }) {
+  const isLocal = /^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
+  return globalThis.isSecureContext !== false && (protocol === "wss:" || isLocal);
+}
+async function isOriginRefused(url, fetch) {
+  const here = globalThis.location;
+  if (here === void 0 || here.origin === new URL(url).origin) return false;
+  const reaches = (mode) => fetch(url, { mode, credentials: "omit", cache: "no-store" }).then(() => true, () => false);
+  return !await reaches("cors") && await reaches("no-cors");
+}
+
+// src/queue.ts
+var Queue = class {
+  #values = [];
+  #waiting = [];
+  #end = null;
+  #max;
+  #release;
+  /** `release` is called once, when nobody iterates any more. */
+  constructor(max, release) {
+    this.#max = max;
+    this.#release = release;
+  }
+  push(value) {
+    if (this.#end) return;
+    const waiting = this.#waiting.shift();
+    if (waiting) return waiting.resolve({ value, done: false });
+    if (this.#values.length < this.#max) {
+      this.#values.push(value);
+      return;
+    }
+    this.#values = [];
+    this.end(new CountersignError("slow_consumer", `more than ${this.#max} values were not taken`));
+  }
+  /** What is queued is still given out, then the end or the error. */
+  end(error = null) {
+    if (this.#end) return;
+    this.#end = { error };
+    this.#release();
+    const [first, ...rest] = this.#waiting.splice(0);
+    if (error) {
+      first?.reject(error);
+      if (first) this.#end = { error: null };
+    } else first?.resolve({ value: void 0, done: true });
+    for (const { resolve } of rest) resolve({ value: void 0, done: true });
+  }
+  next() {
+    if (this.#values.length > 0) return Promise.resolve({ value: this.#values.shift(), done: false });
+    if (!this.#end) return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    const { error } = this.#end;
+    this.#end = { error: null };
+    return error ? Promise.reject(error) : Promise.resolve({ value: void 0, done: true });
+  }
+  return() {
+    this.#values = [];
+    this.end();
+    return Promise.resolve({ value: void 0, done: true });
+  }
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+};
+
+// src/base64url.ts
+var ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+function encode(bytes) {
+  let text = "";
+  let bits = 0;
+  let held = 0;
+  for (const byte of bytes) {
+    held = held << 8 | byte;
+    for (bits += 8; bits >= 6; bits -= 6) text += ALPHABET[held >>> bits - 6 & 63];
+    held &= 255;
+  }
+  return bits > 0 ? text + ALPHABET[held << 6 - bits & 63] : text;
+}
+function decode(text) {
+  const bytes = new Uint8Array(text.length * 3 >> 2);
+  let at = 0;
+  let bits = 0;
+  let held = 0;
+  for (const letter of text) {
+    const value = ALPHABET.indexOf(letter);
+    if (value < 0) return null;
+    held = held << 6 | value;
+    bits += 6;
+    if (bits >= 8) {
+      bits -= 8;
+      bytes[at++] = held >>> bits;
+      held &= (1 << bits) - 1;
+    }
+  }
+  return bits >= 6 || held !== 0 ? null : bytes;
+}
+
+// src/vm.ts
+var ProgramError = class extends Error {
+  name = "ProgramError";
+};
+var VERSION = 1;
+var OPERATIONS = 21;
+var REGISTERS = 32;
+var HEADER = 1 + OPERATIONS + REGISTERS;
+var OPERATIONS_MAX = 1024;
+var FUEL_MAX = 4096;
+var ORIGIN_MAX = 512;
+var LANES = 8;
+var CONST = 0;
+var CLZ = 3;
+var ADD = 4;
+var EQ = 12;
+var SHL = 13;
+var XSH = 17;
+var MUL_ODD = 18;
+var SELECT = 19;
+var FOLD = 20;
+var refuse = (why) => {
+  throw new ProgramError(why);
+};
+function evaluate(program, tapes) {
+  const words = readTapes(tapes);
+  const { steps, lanes } = decode2(program);
+  const cost = (fuel, { op, a }) => fuel + 1 + (op === FOLD ? words[a].length : 0);
+  if (steps.reduce(cost, 0) > FUEL_MAX) refuse("fuel");
+  const registers = new Int32Array(REGISTERS);
+  for (const step of steps) registers[step.dst] = compute(step, registers, words);
+  return lanes.map((place) => registers[place]);
+}
+function readTapes({ serverNonce, clientNonce, connection, thumbprint, origin }) {
+  if (origin.length > ORIGIN_MAX) refuse("origin");
+  const units = Int32Array.from(origin, (unit) => unit > "\x7F" ? refuse("origin") : unit.charCodeAt(0));
+  const tape = (bytes, length) => {
+    if (bytes === null) return new Int32Array(0);
+    if (bytes.length !== length) refuse("tape");
+    const view = new DataView(bytes.buffer, bytes.byteOffset, length);
+    return Int32Array.from({ length: length / 4 }, (_, word) => view.getInt32(4 * word, false));
+  };
+  return [tape(serverNonce, 32), tape(clientNonce, 32), tape(connection, 16), tape(thumbprint, 32), units];
+}
+function decode2(program) {
+  if (program.length < 1) refuse("short");
+  if (program[0] !== VERSION) refuse("version");
+  if (program.length < HEADER) refuse("short");
+  const count = (program.length - HEADER) / 8;
+  if (count > OPERATIONS_MAX) refuse("long");
+  const operations = /* @__PURE__ */ new Map();
+  program.subarray(1, 1 + OPERATIONS).forEach((code, place) => operations.set(code, place));
+  if (operations.size !== OPERATIONS) refuse("opcodes");
+  const registers = [...program.subarray(1 + OPERATIONS, HEADER)];
+  if (new Set(registers).size !== REGISTERS || registers.some(isNoRegister)) refuse("registers");
+  if (!Number.isInteger(count)) refuse("ragged");
+  const view = new DataView(program.buffer, program.byteOffset, program.length);
+  const steps = [];
+  for (let at = HEADER; at < program.length; at += 8) {
+    const op = operations.get(view.getUint8(at)) ?? refuse("opcode");
+    steps.push(check({ op, dst: view.getUint8(at + 1), a: view.getUint8(at + 2), b: view.getUint8(at + 3), imm: view.getInt32(at + 4, false) }));
+  }
+  return { steps, lanes: registers.slice(0, LANES) };
+}
+var isNoRegister = (number) => number < 0 || number >= REGISTERS;
+function check(step) {
+  const { op, dst, a, b, imm } = step;
+  const isUnary = op > CONST && op < ADD;
+  const isShift = op >= SHL && op <= XSH;
+  const isBinary = op >= ADD && op <= EQ;
+  const shift = isShift ? imm : op === FOLD ? b : 1;
+  const unused = op === CONST ? a | b : isUnary ? b | imm : isBinary ? imm : isShift || op === MUL_ODD ? b : 0;
+  if (unused !== 0) refuse("unused");
+  if (isNoRegister(dst)) refuse("register");
+  if (op === FOLD ? a > 4 : isNoRegister(a)) refuse(op === FOLD ? "tape" : "register");
+  if ((isBinary || op === SELECT) && isNoRegister(b)) refuse("register");
+  if (op === SELECT && isNoRegister(imm)) refuse("register");
+  if (shift < 1 || shift > 31) refuse("shift");
+  if ((op === MUL_ODD || op === FOLD) && (imm & 1) === 0) refuse("multiplier");
+  return step;
+}
+function compute({ op, dst, a, b, imm }, r, tapes) {
+  const x = r[a];
+  const y = r[b];
+  switch (op) {
+    case CONST:
+      return imm;
+    case 1:
+      return -x | 0;
+    case 2:
+      return ~x;
+    case CLZ:
+      return Math.clz32(x);
+    case ADD:
+      return x + y | 0;
+    case 5:
+      return x - y | 0;
+    case 6:
+      return Math.imul(x, y);
+    case 7:
+      return x ^ y;
+    case 8:
+      return x & y;
+    case 9:
+      return x | y;
+    case 10:
+      return x < y ? 1 : 0;
+    case 11:
+      return x >>> 0 < y >>> 0 ? 1 : 0;
+    case EQ:
+      return x === y ? 1 : 0;
+    case SHL:
+      return x << imm;
+    case 14:
+      return x >> imm;
+    case 15:
+      return x >>> imm | 0;
+    case 16:
+      return x << imm | x >>> 32 - imm;
+    case XSH:
+      return x ^ x >>> imm;
+    case MUL_ODD:
+      return Math.imul(x, imm);
+    case SELECT:
+      return r[imm] !== 0 ? x : y;
+    default:
+      return fold(r[dst], tapes[a], b, imm);
+  }
+}
+function fold(start, tape, by, odd) {
+  const step = (x, word) => Math.imul((x << by | x >>> 32 - by) ^ word, odd);
+  return tape.reduce(step, start) ^ tape.length;
+}
+
+// src/wire.ts
+var SHAPES = {
+  welcome: { connectionId: "string", challenge: "string", subject: "string?", expiresAt: "number?" },
+  challenge: { challenge: "string", epoch: "number", form: "string", nonce: "string", program: "string", answerMs: "number" },
+  verified: { connectionId: "string" },
+  publication: { channel: "string" }
+};
+var isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+var isOf = (kind, value) => kind.endsWith("?") ? value === null || typeof value === kind.slice(0, -1) : typeof value === kind;
+function parse(text) {
+  let frame;
+  try {
+    frame = typeof text === "string" ? JSON.parse(text) : null;
+  } catch {
+    return null;
+  }
+  if (!isObject(frame)) return null;
+  if (typeof frame.event === "string") {
+    const shape = Object.hasOwn(SHAPES, frame.event) ? SHAPES[frame.event] : {};
+    return Object.entries(shape).every(([name, kind]) => isOf(kind, frame[name])) ? frame : null;
+  }
+  const { id, ok, error } = frame;
+  const told = isObject(ok) || isObject(error) && typeof error.code === "string" && typeof error.message === "string";
+  return typeof id === "number" && told ? frame : null;
+}
+var isReply = (frame) => !("event" in frame);
+
+// src/session.ts
+var OPEN = 1;
+var PENDING_MAX = 1024;
+var Session = class {
+  id = null;
+  expiresAt = null;
+  /** Requests can be made. */
+  isReady = false;
+  isVerified = false;
+  /** Resolves with the close. */
+  ended;
+  #end;
+  #socket;
+  #listener;
+  #settings;
+  #nonce = crypto.getRandomValues(new Uint8Array(32));
+  #pending = /* @__PURE__ */ new Map();
+  #asked = 0;
+  constructor(socket, settings, listener) {
+    this.#socket = socket;
+    this.#settings = settings;
+    this.#listener = listener;
+    this.ended = new Promise((resolve) => this.#end = resolve);
+    socket.onmessage = ({ data }) => this.#take(data);
+    socket.onclose = ({ code, reason }) => this.#closed(code, reason);
+    socket.onerror = () => {
+    };
+  }
+  /** Sends a request; its `ok`. */
+  request(action, members = {}) {
+    if (this.#socket.readyState !== OPEN) return Promise.reject(new CountersignError("closed", "the socket is closed"));
+    if (this.#pending.size >= PENDING_MAX) return Promise.reject(new CountersignError("overloaded", "too many requests wait for replies"));
+    const id = this.#asked += 1;
+    return new Promise((resolve, reject) => {
+      const late = () => this.#settle(id)?.reject(new CountersignError("timeout", `no reply to ${action}`));
+      this.#pending.set(id, { resolve, reject, timer: setTimeout(late, this.#settings.requestTimeoutMs) });
+      const text = JSON.stringify({ id, action, ...members });
+      this.#listener.heard("frame", { sent: true, text });
+      this.#socket.send(text);
+    });
+  }
+  close() {
+    this.#socket.close(1e3);
+  }
+  #settle(id) {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    clearTimeout(pending?.timer);
+    return pending;
+  }
+  #take(data) {
+    this.#listener.heard("frame", { sent: false, text: data });
+    const frame = parse(data);
+    if (frame === null) return this.#fail(new CountersignError("protocol", "the node sent what is no frame of this protocol"));
+    if (isReply(frame)) return this.#reply(frame);
+    const welcome = frame.event === "welcome" ? frame : null;
+    if (welcome) this.id = welcome.connectionId;
+    this.#listener.heard(frame.event, frame);
+    if (welcome) this.#greet(welcome);
+    if (frame.event === "challenge") this.#answer(frame);
+    if (frame.event === "verified") this.#verified(frame);
+    if (frame.event === "challenge_failed") this.#fail(new CountersignError("challenge_failed", "the challenge was not passed"));
+  }
+  #reply({ id, ok, error }) {
+    const pending = this.#settle(id);
+    if (ok) pending?.resolve(ok);
+    else if (error) pending?.reject(new CountersignError(error.code, error.message));
+  }
+  #greet({ challenge, expiresAt }) {
+    this.expiresAt = expiresAt;
+    if (challenge === "off") return this.#ready();
+    this.#insist(this.request("hello", { forms: ["vm"], nonce: encode(this.#nonce) }));
+  }
+  /** Runs the program at once: no timer that a background tab would delay. One that cannot be run is a failure. */
+  #answer({ challenge, epoch, form, nonce, program }) {
+    const { origin } = this.#settings;
+    const [bytes, serverNonce, connection] = [program, nonce, this.id ?? ""].map(decode);
+    if (form !== "vm" || !bytes || !serverNonce || !connection) {
+      return this.#fail(new CountersignError("protocol", "the node sent a challenge that this client did not offer to run"));
+    }
+    try {
+      const lanes = evaluate(bytes, { serverNonce, clientNonce: this.#nonce, connection, thumbprint: null, origin });
+      const answer = { challenge, epoch, origin, lanes };
+      this.#listener.heard("answer", answer);
+      this.#insist(this.request("answer", answer));
+    } catch (error) {
+      this.#fail(new CountersignError("protocol", `the program was refused: ${error.message}`));
+    }
+  }
+  #verified({ connectionId }) {
+    if (connectionId !== this.id) return this.#fail(new CountersignError("protocol", "the node verified another connection"));
+    this.isVerified = true;
+    this.#ready();
+  }
+  #ready() {
+    this.isReady = true;
+    this.#listener.ready();
+  }
+  /** A step without which there is nothing to be had here. That the socket closed, its close will tell. */
+  #insist(step) {
+    step.catch((error) => {
+      if (error.code === "timeout") this.#abandon();
+      else if (error.code !== "closed") this.#fail(error);
+    });
+  }
+  /** Nobody is there any more: as good as lost, and not waited for. */
+  #abandon() {
+    this.#socket.onmessage = null;
+    this.#socket.onclose = null;
+    this.close();
+    this.#closed(1006, "no reply");
+  }
+  #fail(error) {
+    this.#listener.failed(error);
+    this.close();
+  }
+  #closed(code, reason) {
+    this.isReady = false;
+    for (const id of [...this.#pending.keys()]) {
+      this.#settle(id)?.reject(new CountersignError("closed", `closed: ${code} ${reason}`, code));
+    }
+    this.#listener.closed(code, reason);
+    this.#end({ code, reason });
+  }
+};
+
+// src/subscription.ts
+var Subscription = class {
+  channel;
+  /** Settled by the node's first answer. */
+  accepted;
+  #handlers = /* @__PURE__ */ new Set();
+  #queues = /* @__PURE__ */ new Set();
+  #queueMax;
+  #end;
+  #settle;
+  /** Made by `subscribe`. */
+  constructor(channel, queueMax, end) {
+    this.channel = channel;
+    this.#queueMax = queueMax;
+    this.#end = end;
+    this.accepted = new Promise((resolve, reject) => this.#settle = { resolve, reject });
+    this.accepted.catch(() => {
+    });
+  }
+  /** Calls back with every publication from now on; call the result to end that. */
+  on(handler) {
+    this.#handlers.add(handler);
+    return () => void this.#handlers.delete(handler);
+  }
+  /** Everything published from now on. Falling behind ends with `slow_consumer`. */
+  [Symbol.asyncIterator]() {
+    const queue = new Queue(this.#queueMax, () => void this.#queues.delete(queue));
+    this.#queues.add(queue);
+    return queue;
+  }
+  /** The same as the connection's `unsubscribe`. */
+  unsubscribe() {
+    return this.#end();
+  }
+  /** @internal */
+  accept() {
+    this.#settle.resolve();
+  }
+  /** @internal */
+  deliver(publication, call) {
+    const data = publication.data ?? publication.binary;
+    for (const handler of this.#handlers) call(() => handler(data, publication));
+    for (const queue of this.#queues) queue.push(data);
+  }
+  /** @internal */
+  finish(error) {
+    if (error) this.#settle.reject(error);
+    else this.#settle.resolve();
+    for (const queue of [...this.#queues]) queue.end(error);
+  }
+};
+
+// src/connection.ts
+var WAITERS_MAX = 1024;
+var LASTED_MS = 1e4;
+var TIMER_MAX = 2147483647;
+var Connection = class {
+  /** Resolves once, when the connection is closed for good: null where `close` was called. */
+  closed;
+  #state = "connecting";
+  #session = null;
+  #error = null;
+  #ended;
+  #opened = false;
+  #hidden = false;
+  #tokenRetried = false;
+  #readyAt = 0;
+  #attempt = 0;
+  #timer;
+  #refresh;
+  #waiters = [];
+  #url;
+  #options;
+  #backoff;
+  #subscriptions = /* @__PURE__ */ new Map();
+  #listeners = /* @__PURE__ */ new Map();
+  #queues = /* @__PURE__ */ new Set();
+  /** Made by `connect`. */
+  constructor(url, options) {
+    this.#url = new URL(url, globalThis.location?.href);
+    this.#url.protocol = this.#url.protocol.replace("http", "ws");
+    this.#options = options;
+    if (!options.allowInsecure && !isSecure(this.#url)) {
+      throw new CountersignError("insecure_context", "this page, or the URL to connect to, is not secure");
+    }
+    this.#backoff = new Backoff(options.backoff ?? {}, options.random ?? Math.random);
+    this.closed = new Promise((resolve) => this.#ended = resolve);
+    globalThis.addEventListener?.("pagehide", this.#onHide);
+    globalThis.addEventListener?.("pageshow", this.#onShow);
+    void this.#open();
+  }
+  get state() {
+    return this.#state;
+  }
+  /** The id of the present socket. A secret as long as that is open. */
+  get id() {
+    return this.#session?.id ?? null;
+  }
+  /** Resolves when requests can be made: the connection is verified, or is never challenged. */
+  async ready() {
+    await this.#whenReady();
+  }
+  /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `publication`, `message`, `disconnected`,
+   * `error`, `frame` and whatever else the node pushes; call the result to end that. */
+  on(type, listener) {
+    const listeners = this.#listeners.get(type) ?? /* @__PURE__ */ new Set();
+    this.#listeners.set(type, listeners.add(listener));
+    return () => void listeners.delete(listener);
+  }
+  /** Everything that happens from now on but frames, until the connection is closed. */
+  events() {
+    const queue = new Queue(this.#options.queueMax ?? 1024, () => void this.#queues.delete(queue));
+    if (this.#state === "closed") queue.end();
+    else this.#queues.add(queue);
+    return queue;
+  }
+  /** Subscribes, and again after every reconnection; resolves when the node has agreed. */
+  async subscribe(channel, handler) {
+    this.#assertOpen();
+    let subscription = this.#subscriptions.get(channel);
+    if (!subscription) {
+      subscription = new Subscription(channel, this.#options.queueMax ?? 1024, () => this.unsubscribe(channel));
+      this.#subscriptions.set(channel, subscription);
+      if (this.#session?.isReady) void this.#resubscribe(this.#session, subscription);
+    }
+    const off = handler && subscription.on(handler);
+    try {
+      await subscription.accepted;
+    } catch (error) {
+      off?.();
+      throw error;
+    }
+    return subscription;
+  }
+  /** Ends a subscription. */
+  async unsubscribe(channel) {
+    const subscription = this.#subscriptions.get(channel);
+    if (!subscription) return;
+    this.#subscriptions.delete(channel);
+    subscription.finish(null);
+    if (this.#session?.isReady) await this.#session.request("unsubscribe", { channel }).catch(unlessGone);
+  }
+  /** Publishes a JSON value; with `exclude`, to all but this connection. */
+  async publish(channel, data, { exclude = false } = {}) {
+    await this.request("publish", { channel, data, exclude });
+  }
+  /** Any other action of the node's configuration; the `ok` of its reply. */
+  async request(action, members = {}) {
+    return (await this.#whenReady()).request(action, members);
+  }
+  /** `fetch` with the connection id: to the page's origin, the node's and those that the options name, and nowhere
+   * else. Redirects are errors unless asked for: they would take the id along. */
+  async fetch(input, init = {}) {
+    const { header = "connectionId", fetchOrigins = [], fetch = globalThis.fetch } = this.#options;
+    const base = globalThis.location?.href ?? this.#httpUrl();
+    const { origin } = new URL(input instanceof Request ? input.url : input, base);
+    if (![new URL(base).origin, new URL(this.#httpUrl()).origin, ...fetchOrigins].includes(origin)) {
+      throw new CountersignError("foreign_origin", `${origin} is not among the origins that may see the connection id`);
+    }
+    const { id } = await this.#whenReady();
+    const headers = new Headers(init.headers ?? (input instanceof Request ? input.headers : void 0));
+    headers.set(header, id ?? "");
+    return fetch(input, { redirect: "error", ...init, headers });
+  }
+  /** Closes for good; how the socket ended, or null where there was none. */
+  async close() {
+    const session = this.#session;
+    this.#finish(null);
+    return session ? session.ended : null;
+  }
+  async #open() {
+    const attempt = this.#attempt += 1;
+    this.#become("connecting");
+    try {
+      const { token, WebSocket = globalThis.WebSocket } = this.#options;
+      const value = typeof token === "function" ? await token() : token;
+      if (attempt !== this.#attempt) return;
+      this.#opened = false;
+      this.#listen(new WebSocket(...this.#target(value)));
+    } catch (error) {
+      if (attempt !== this.#attempt) return;
+      const { name, message } = error;
+      if (name === "SecurityError") return this.#finish(new CountersignError("insecure_context", message));
+      if (name === "SyntaxError") return this.#finish(new CountersignError("bad_request", message));
+      this.#emit("error", new CountersignError("token_failed", message));
+      this.#wait(null);
+    }
+  }
+  #target(token) {
+    const { tokenQuery, tokenPrefix = "countersign.token." } = this.#options;
+    const url = new URL(this.#url);
+    if (token !== void 0 && tokenQuery) url.searchParams.set(tokenQuery, token);
+    const inProtocol = token !== void 0 && !tokenQuery;
+    return [url.href, inProtocol ? ["countersign.v1", tokenPrefix + token] : ["countersign.v1"]];
+  }
+  #listen(socket) {
+    const { origin = pageOrigin(), requestTimeoutMs = 15e3 } = this.#options;
+    const isCurrent = () => this.#session === session;
+    const session = new Session(socket, { origin, requestTimeoutMs }, {
+      heard: (name, value) => isCurrent() && this.#heard(name, value),
+      ready: () => isCurrent() && this.#ready(session),
+      failed: (error) => isCurrent() && this.#finish(error),
+      closed: (code, reason) => isCurrent() && this.#lost(code, reason)
+    });
+    this.#session = session;
+  }
+  #heard(name, value) {
+    if (name === "welcome") {
+      this.#opened = true;
+      this.#become("open");
+    }
+    this.#emit(name, value);
+    if (name === "publication") {
+      const publication = value;
+      this.#subscriptions.get(publication.channel)?.deliver(publication, guarded);
+    }
+  }
+  #ready(session) {
+    this.#readyAt = Date.now();
+    this.#tokenRetried = false;
+    if (session.isVerified) this.#become("verified");
+    for (const subscription of this.#subscriptions.values()) void this.#resubscribe(session, subscription);
+    for (const { resolve } of this.#waiters.splice(0)) resolve(session);
+    this.#scheduleRefresh(session, session.expiresAt);
+  }
+  async #resubscribe(session, subscription) {
+    const { channel } = subscription;
+    try {
+      await session.request("subscribe", { channel });
+      subscription.accept();
+    } catch (error) {
+      const { code } = error;
+      if (code === "already_subscribed") return subscription.accept();
+      if (code === "closed" || code === "timeout" || this.#subscriptions.get(channel) !== subscription) return;
+      this.#subscriptions.delete(channel);
+      this.#emit("error", error);
+      subscription.finish(error);
+    }
+  }
+  /** The socket is gone, by itself or by the node. */
+  #lost(code, reason) {
+    this.#session = null;
+    clearTimeout(this.#refresh);
+    if (this.#readyAt > 0 && Date.now() - this.#readyAt >= LASTED_MS) this.#backoff.reset();
+    this.#readyAt = 0;
+    const again = this.#options.reconnect !== false && (mayReconnect(code) || this.#mayRetryToken(code));
+    this.#emit("disconnected", { code, reason, again });
+    if (!again) return this.#finish(new CountersignError(MEANINGS[code] ?? "closed", `closed: ${code} ${reason}`, code));
+    this.#wait(retryHint(reason));
+    if (!this.#opened) void this.#diagnose(this.#attempt);
+  }
+  /** With a token function a refused token is worth one more attempt: the next token is another. */
+  #mayRetryToken(code) {
+    const may = code === 4401 && typeof this.#options.token === "function" && !this.#tokenRetried;
+    if (may) this.#tokenRetried = true;
+    return may;
+  }
+  async #diagnose(attempt) {
+    const { fetch = globalThis.fetch } = this.#options;
+    if (!await isOriginRefused(this.#httpUrl(), fetch) || attempt !== this.#attempt) return;
+    this.#finish(new CountersignError("origin_refused", "the node does not let pages of this origin connect"));
+  }
+  #wait(hint) {
+    this.#become("waiting");
+    clearTimeout(this.#timer);
+    if (!this.#hidden) this.#timer = setTimeout(() => void this.#open(), this.#backoff.next(hint));
+  }
+  #scheduleRefresh(session, expiresAt) {
+    const { token } = this.#options;
+    clearTimeout(this.#refresh);
+    if (typeof token !== "function" || expiresAt === null) return;
+    const left = expiresAt * 1e3 - Date.now();
+    const pause = Math.max(5e3, left - Math.max(3e4, left / 10));
+    this.#refresh = setTimeout(() => void this.#refreshToken(session, token, expiresAt), Math.min(pause, TIMER_MAX));
+  }
+  async #refreshToken(session, token, expiresAt) {
+    let until = expiresAt;
+    try {
+      until = (await session.request("refresh", { token: await token() })).expiresAt;
+    } catch (error) {
+      this.#emit("error", error instanceof CountersignError ? error : new CountersignError("token_failed", String(error)));
+    }
+    if (this.#session === session && typeof until === "number") this.#scheduleRefresh(session, until);
+  }
+  /** A page in the back-forward cache may not hold a socket; shown again, it connects and is verified anew. */
+  #onHide = () => {
+    this.#hidden = true;
+    this.#attempt += 1;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#refresh);
+    const session = this.#session;
+    this.#session = null;
+    session?.close();
+    this.#become("waiting");
+  };
+  #onShow = () => {
+    if (!this.#hidden) return;
+    this.#hidden = false;
+    void this.#open();
+  };
+  #finish(error) {
+    if (this.#state === "closed") return;
+    const session = this.#session;
+    this.#error = error;
+    this.#session = null;
+    this.#attempt += 1;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#refresh);
+    globalThis.removeEventListener?.("pagehide", this.#onHide);
+    globalThis.removeEventListener?.("pageshow", this.#onShow);
+    session?.close();
+    const reason = error ?? new CountersignError("aborted", "the connection was closed here");
+    for (const { reject } of this.#waiters.splice(0)) reject(reason);
+    for (const subscription of this.#subscriptions.values()) subscription.finish(error);
+    this.#subscriptions.clear();
+    if (error) this.#emit("error", error);
+    this.#become("closed");
+    for (const queue of [...this.#queues]) queue.end();
+    this.#ended(error);
+  }
+  #whenReady() {
+    const session = this.#session;
+    if (session?.isReady) return Promise.resolve(session);
+    if (this.#state === "closed") return Promise.reject(this.#gone());
+    if (this.#waiters.length >= WAITERS_MAX) return Promise.reject(new CountersignError("overloaded", "too many requests wait for the connection"));
+    return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
+  }
+  #assertOpen() {
+    if (this.#state === "closed") throw this.#gone();
+  }
+  #gone() {
+    return this.#error ?? new CountersignError("aborted", "the connection was closed here");
+  }
+  #httpUrl() {
+    const url = new URL(this.#url);
+    url.protocol = url.protocol.replace("ws", "http");
+    url.search = "";
+    return url.href;
+  }
+  #become(state) {
+    if (this.#state === state || this.#state === "closed") return;
+    this.#state = state;
+    this.#emit("state", state);
+  }
+  #emit(type, value) {
+    for (const listener of this.#listeners.get(type) ?? []) guarded(() => listener(value));
+    if (type !== "frame") for (const queue of this.#queues) queue.push({ type, value });
+  }
+};
+var MEANINGS = { 4401: "token_invalid", 4403: "challenge_failed", 4408: "challenge_failed" };
+function guarded(work) {
+  try {
+    work();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}
+function unlessGone(error) {
+  if (error.code !== "closed" && error.code !== "not_subscribed") throw error;
+}
+
+// src/index.ts
+function connect(url, options = {}) {
+  return new Connection(url, options);
+}
+export {
+  CLOSE_CODES,
+  CountersignError,
+  connect
+};

@@ -1,0 +1,75 @@
+import type { BackoffOptions } from './backoff.js';
+import { CountersignError } from './errors.js';
+import type { Closed, SocketLike } from './session.js';
+import { Subscription } from './subscription.js';
+import type { Handler } from './subscription.js';
+/** How to connect. Everything has a default. */
+export interface Options {
+    /** A token, or a function that gives a fresh one: before each connection, and before the old one expires. */
+    token?: string | (() => string | Promise<string>);
+    /** Send the token in this query parameter instead of a subprotocol. Proxies log URLs. */
+    tokenQuery?: string;
+    /** What a subprotocol that holds a token begins with. Default: `countersign.token.` */
+    tokenPrefix?: string;
+    /** The header of `fetch` that carries the connection id. Default: `connectionId`. */
+    header?: string;
+    /** Origins beside the page's own and the node's to which `fetch` may show the connection id. */
+    fetchOrigins?: string[];
+    /** Outside of pages: the origin to answer with, the `Origin` that the supplied socket sends. Default: none. */
+    origin?: string;
+    /** Connect from a page, or to a URL, that is not secure. Everyone on the way can read along. Default: false. */
+    allowInsecure?: boolean;
+    /** Reconnect where the close code lets it. Default: true. */
+    reconnect?: boolean;
+    backoff?: BackoffOptions;
+    /** Default: 15,000. */
+    requestTimeoutMs?: number;
+    /** Values that wait for one async iterator before it ends with `slow_consumer`. Default: 1,024. */
+    queueMax?: number;
+    /** Default: the platform's. */
+    WebSocket?: new (url: string, protocols: string[]) => SocketLike;
+    /** Default: the platform's. */
+    fetch?: typeof fetch;
+    /** 0 to 1, for jitter. Default: `Math.random`. */
+    random?: () => number;
+}
+/** `open`: not, or not yet, verified. `waiting`: for the next attempt, or for the page to be shown again. `closed` is final. */
+export type State = 'connecting' | 'open' | 'verified' | 'waiting' | 'closed';
+/** Something that happened. */
+export interface ConnectionEvent {
+    type: string;
+    value: unknown;
+}
+/** A connection that comes back. */
+export declare class Connection {
+    #private;
+    /** Resolves once, when the connection is closed for good: null where `close` was called. */
+    readonly closed: Promise<CountersignError | null>;
+    /** Made by `connect`. */
+    constructor(url: string | URL, options: Options);
+    get state(): State;
+    /** The id of the present socket. A secret as long as that is open. */
+    get id(): string | null;
+    /** Resolves when requests can be made: the connection is verified, or is never challenged. */
+    ready(): Promise<void>;
+    /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `publication`, `message`, `disconnected`,
+     * `error`, `frame` and whatever else the node pushes; call the result to end that. */
+    on(type: string, listener: (value: any) => void): () => void;
+    /** Everything that happens from now on but frames, until the connection is closed. */
+    events(): AsyncIterableIterator<ConnectionEvent>;
+    /** Subscribes, and again after every reconnection; resolves when the node has agreed. */
+    subscribe(channel: string, handler?: Handler): Promise<Subscription>;
+    /** Ends a subscription. */
+    unsubscribe(channel: string): Promise<void>;
+    /** Publishes a JSON value; with `exclude`, to all but this connection. */
+    publish(channel: string, data: unknown, { exclude }?: {
+        exclude?: boolean | undefined;
+    }): Promise<void>;
+    /** Any other action of the node's configuration; the `ok` of its reply. */
+    request(action: string, members?: object): Promise<Record<string, unknown>>;
+    /** `fetch` with the connection id: to the page's origin, the node's and those that the options name, and nowhere
+     * else. Redirects are errors unless asked for: they would take the id along. */
+    fetch(input: string | URL | Request, init?: RequestInit): Promise<Response>;
+    /** Closes for good; how the socket ended, or null where there was none. */
+    close(): Promise<Closed | null>;
+}

@@ -1,0 +1,404 @@
+import { Backoff } from './backoff.js'
+import type { BackoffOptions } from './backoff.js'
+import { mayReconnect, retryHint } from './close.js'
+import { CountersignError } from './errors.js'
+import { isOriginRefused, isSecure, pageOrigin } from './page.js'
+import { Queue } from './queue.js'
+import { Session } from './session.js'
+import type { Closed, SocketLike } from './session.js'
+import { Subscription } from './subscription.js'
+import type { Handler } from './subscription.js'
+import type { Publication } from './wire.js'
+
+/** How to connect. Everything has a default. */
+export interface Options {
+  /** A token, or a function that gives a fresh one: before each connection, and before the old one expires. */
+  token?: string | (() => string | Promise<string>)
+  /** Send the token in this query parameter instead of a subprotocol. Proxies log URLs. */
+  tokenQuery?: string
+  /** What a subprotocol that holds a token begins with. Default: `countersign.token.` */
+  tokenPrefix?: string
+  /** The header of `fetch` that carries the connection id. Default: `connectionId`. */
+  header?: string
+  /** Origins beside the page's own and the node's to which `fetch` may show the connection id. */
+  fetchOrigins?: string[]
+  /** Outside of pages: the origin to answer with, the `Origin` that the supplied socket sends. Default: none. */
+  origin?: string
+  /** Connect from a page, or to a URL, that is not secure. Everyone on the way can read along. Default: false. */
+  allowInsecure?: boolean
+  /** Reconnect where the close code lets it. Default: true. */
+  reconnect?: boolean
+  backoff?: BackoffOptions
+  /** Default: 15,000. */
+  requestTimeoutMs?: number
+  /** Values that wait for one async iterator before it ends with `slow_consumer`. Default: 1,024. */
+  queueMax?: number
+  /** Default: the platform's. */
+  WebSocket?: new (url: string, protocols: string[]) => SocketLike
+  /** Default: the platform's. */
+  fetch?: typeof fetch
+  /** 0 to 1, for jitter. Default: `Math.random`. */
+  random?: () => number
+}
+
+/** `open`: not, or not yet, verified. `waiting`: for the next attempt, or for the page to be shown again. `closed` is final. */
+export type State = 'connecting' | 'open' | 'verified' | 'waiting' | 'closed'
+
+/** Something that happened. */
+export interface ConnectionEvent {
+  type: string
+  value: unknown
+}
+
+const WAITERS_MAX = 1024
+/** A connection that lasted as long was a good one: pauses begin anew. */
+const LASTED_MS = 10_000
+const TIMER_MAX = 0x7fffffff
+
+/** A connection that comes back. */
+export class Connection {
+  /** Resolves once, when the connection is closed for good: null where `close` was called. */
+  readonly closed: Promise<CountersignError | null>
+  #state: State = 'connecting'
+  #session: Session | null = null
+  #error: CountersignError | null = null
+  #ended!: (error: CountersignError | null) => void
+  #opened = false
+  #hidden = false
+  #tokenRetried = false
+  #readyAt = 0
+  #attempt = 0
+  #timer: ReturnType<typeof setTimeout> | undefined
+  #refresh: ReturnType<typeof setTimeout> | undefined
+  #waiters: Array<{ resolve(session: Session): void; reject(error: Error): void }> = []
+  readonly #url: URL
+  readonly #options: Options
+  readonly #backoff: Backoff
+  readonly #subscriptions = new Map<string, Subscription>()
+  readonly #listeners = new Map<string, Set<(value: any) => void>>()
+  readonly #queues = new Set<Queue<ConnectionEvent>>()
+
+  /** Made by `connect`. */
+  constructor(url: string | URL, options: Options) {
+    this.#url = new URL(url, globalThis.location?.href)
+    this.#url.protocol = this.#url.protocol.replace('http', 'ws')
+    this.#options = options
+    if (!options.allowInsecure && !isSecure(this.#url)) {
+      throw new CountersignError('insecure_context', 'this page, or the URL to connect to, is not secure')
+    }
+    this.#backoff = new Backoff(options.backoff ?? {}, options.random ?? Math.random)
+    this.closed = new Promise((resolve) => (this.#ended = resolve))
+    globalThis.addEventListener?.('pagehide', this.#onHide)
+    globalThis.addEventListener?.('pageshow', this.#onShow)
+    void this.#open()
+  }
+
+  get state(): State {
+    return this.#state
+  }
+
+  /** The id of the present socket. A secret as long as that is open. */
+  get id(): string | null {
+    return this.#session?.id ?? null
+  }
+
+  /** Resolves when requests can be made: the connection is verified, or is never challenged. */
+  async ready(): Promise<void> {
+    await this.#whenReady()
+  }
+
+  /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `publication`, `message`, `disconnected`,
+   * `error`, `frame` and whatever else the node pushes; call the result to end that. */
+  on(type: string, listener: (value: any) => void): () => void {
+    const listeners = this.#listeners.get(type) ?? new Set()
+    this.#listeners.set(type, listeners.add(listener))
+    return () => void listeners.delete(listener)
+  }
+
+  /** Everything that happens from now on but frames, until the connection is closed. */
+  events(): AsyncIterableIterator<ConnectionEvent> {
+    const queue: Queue<ConnectionEvent> = new Queue(this.#options.queueMax ?? 1024, () => void this.#queues.delete(queue))
+    if (this.#state === 'closed') queue.end()
+    else this.#queues.add(queue)
+    return queue
+  }
+
+  /** Subscribes, and again after every reconnection; resolves when the node has agreed. */
+  async subscribe(channel: string, handler?: Handler): Promise<Subscription> {
+    this.#assertOpen()
+    let subscription = this.#subscriptions.get(channel)
+    if (!subscription) {
+      subscription = new Subscription(channel, this.#options.queueMax ?? 1024, () => this.unsubscribe(channel))
+      this.#subscriptions.set(channel, subscription)
+      if (this.#session?.isReady) void this.#resubscribe(this.#session, subscription)
+    }
+    const off = handler && subscription.on(handler)
+    try {
+      await subscription.accepted
+    } catch (error) {
+      off?.()
+      throw error
+    }
+    return subscription
+  }
+
+  /** Ends a subscription. */
+  async unsubscribe(channel: string): Promise<void> {
+    const subscription = this.#subscriptions.get(channel)
+    if (!subscription) return
+    this.#subscriptions.delete(channel)
+    subscription.finish(null)
+    // A socket that is gone has no subscriptions.
+    if (this.#session?.isReady) await this.#session.request('unsubscribe', { channel }).catch(unlessGone)
+  }
+
+  /** Publishes a JSON value; with `exclude`, to all but this connection. */
+  async publish(channel: string, data: unknown, { exclude = false } = {}): Promise<void> {
+    await this.request('publish', { channel, data, exclude })
+  }
+
+  /** Any other action of the node's configuration; the `ok` of its reply. */
+  async request(action: string, members: object = {}): Promise<Record<string, unknown>> {
+    return (await this.#whenReady()).request(action, members)
+  }
+
+  /** `fetch` with the connection id: to the page's origin, the node's and those that the options name, and nowhere
+   * else. Redirects are errors unless asked for: they would take the id along. */
+  async fetch(input: string | URL | Request, init: RequestInit = {}): Promise<Response> {
+    const { header = 'connectionId', fetchOrigins = [], fetch = globalThis.fetch } = this.#options
+    const base = globalThis.location?.href ?? this.#httpUrl()
+    const { origin } = new URL(input instanceof Request ? input.url : input, base)
+    if (![new URL(base).origin, new URL(this.#httpUrl()).origin, ...fetchOrigins].includes(origin)) {
+      throw new CountersignError('foreign_origin', `${origin} is not among the origins that may see the connection id`)
+    }
+    const { id } = await this.#whenReady()
+    const headers = new Headers(init.headers ?? (input instanceof Request ? input.headers : undefined))
+    headers.set(header, id ?? '')
+    return fetch(input, { redirect: 'error', ...init, headers })
+  }
+
+  /** Closes for good; how the socket ended, or null where there was none. */
+  async close(): Promise<Closed | null> {
+    const session = this.#session
+    this.#finish(null)
+    return session ? session.ended : null
+  }
+
+  async #open(): Promise<void> {
+    const attempt = (this.#attempt += 1)
+    this.#become('connecting')
+    try {
+      const { token, WebSocket = globalThis.WebSocket as unknown as NonNullable<Options['WebSocket']> } = this.#options
+      const value = typeof token === 'function' ? await token() : token
+      // Closed, hidden or begun anew while the token was made.
+      if (attempt !== this.#attempt) return
+      this.#opened = false
+      this.#listen(new WebSocket(...this.#target(value)))
+    } catch (error) {
+      if (attempt !== this.#attempt) return
+      const { name, message } = error as Error
+      if (name === 'SecurityError') return this.#finish(new CountersignError('insecure_context', message))
+      if (name === 'SyntaxError') return this.#finish(new CountersignError('bad_request', message))
+      this.#emit('error', new CountersignError('token_failed', message))
+      this.#wait(null)
+    }
+  }
+
+  #target(token: string | undefined): [string, string[]] {
+    const { tokenQuery, tokenPrefix = 'countersign.token.' } = this.#options
+    const url = new URL(this.#url)
+    if (token !== undefined && tokenQuery) url.searchParams.set(tokenQuery, token)
+    const inProtocol = token !== undefined && !tokenQuery
+    return [url.href, inProtocol ? ['countersign.v1', tokenPrefix + token] : ['countersign.v1']]
+  }
+
+  #listen(socket: SocketLike): void {
+    const { origin = pageOrigin(), requestTimeoutMs = 15_000 } = this.#options
+    const isCurrent = (): boolean => this.#session === session
+    const session: Session = new Session(socket, { origin, requestTimeoutMs }, {
+      heard: (name, value) => isCurrent() && this.#heard(name, value),
+      ready: () => isCurrent() && this.#ready(session),
+      failed: (error) => isCurrent() && this.#finish(error),
+      closed: (code, reason) => isCurrent() && this.#lost(code, reason),
+    })
+    this.#session = session
+  }
+
+  #heard(name: string, value: unknown): void {
+    if (name === 'welcome') {
+      this.#opened = true
+      this.#become('open')
+    }
+    this.#emit(name, value)
+    if (name === 'publication') {
+      const publication = value as Publication
+      this.#subscriptions.get(publication.channel)?.deliver(publication, guarded)
+    }
+  }
+
+  #ready(session: Session): void {
+    this.#readyAt = Date.now()
+    this.#tokenRetried = false
+    if (session.isVerified) this.#become('verified')
+    for (const subscription of this.#subscriptions.values()) void this.#resubscribe(session, subscription)
+    for (const { resolve } of this.#waiters.splice(0)) resolve(session)
+    this.#scheduleRefresh(session, session.expiresAt)
+  }
+
+  async #resubscribe(session: Session, subscription: Subscription): Promise<void> {
+    const { channel } = subscription
+    try {
+      await session.request('subscribe', { channel })
+      subscription.accept()
+    } catch (error) {
+      const { code } = error as CountersignError
+      if (code === 'already_subscribed') return subscription.accept()
+      // The next socket will ask again.
+      if (code === 'closed' || code === 'timeout' || this.#subscriptions.get(channel) !== subscription) return
+      this.#subscriptions.delete(channel)
+      this.#emit('error', error)
+      subscription.finish(error as CountersignError)
+    }
+  }
+
+  /** The socket is gone, by itself or by the node. */
+  #lost(code: number, reason: string): void {
+    this.#session = null
+    clearTimeout(this.#refresh)
+    if (this.#readyAt > 0 && Date.now() - this.#readyAt >= LASTED_MS) this.#backoff.reset()
+    this.#readyAt = 0
+    const again = this.#options.reconnect !== false && (mayReconnect(code) || this.#mayRetryToken(code))
+    this.#emit('disconnected', { code, reason, again })
+    if (!again) return this.#finish(new CountersignError(MEANINGS[code] ?? 'closed', `closed: ${code} ${reason}`, code))
+    this.#wait(retryHint(reason))
+    if (!this.#opened) void this.#diagnose(this.#attempt)
+  }
+
+  /** With a token function a refused token is worth one more attempt: the next token is another. */
+  #mayRetryToken(code: number): boolean {
+    const may = code === 4401 && typeof this.#options.token === 'function' && !this.#tokenRetried
+    if (may) this.#tokenRetried = true
+    return may
+  }
+
+  async #diagnose(attempt: number): Promise<void> {
+    const { fetch = globalThis.fetch } = this.#options
+    if (!(await isOriginRefused(this.#httpUrl(), fetch)) || attempt !== this.#attempt) return
+    this.#finish(new CountersignError('origin_refused', 'the node does not let pages of this origin connect'))
+  }
+
+  #wait(hint: number | null): void {
+    this.#become('waiting')
+    clearTimeout(this.#timer)
+    if (!this.#hidden) this.#timer = setTimeout(() => void this.#open(), this.#backoff.next(hint))
+  }
+
+  #scheduleRefresh(session: Session, expiresAt: number | null): void {
+    const { token } = this.#options
+    clearTimeout(this.#refresh)
+    if (typeof token !== 'function' || expiresAt === null) return
+    const left = expiresAt * 1000 - Date.now()
+    const pause = Math.max(5_000, left - Math.max(30_000, left / 10))
+    this.#refresh = setTimeout(() => void this.#refreshToken(session, token, expiresAt), Math.min(pause, TIMER_MAX))
+  }
+
+  async #refreshToken(session: Session, token: () => string | Promise<string>, expiresAt: number): Promise<void> {
+    let until: unknown = expiresAt
+    try {
+      until = (await session.request('refresh', { token: await token() })).expiresAt
+    } catch (error) {
+      this.#emit('error', error instanceof CountersignError ? error : new CountersignError('token_failed', String(error)))
+    }
+    if (this.#session === session && typeof until === 'number') this.#scheduleRefresh(session, until)
+  }
+
+  /** A page in the back-forward cache may not hold a socket; shown again, it connects and is verified anew. */
+  readonly #onHide = (): void => {
+    this.#hidden = true
+    this.#attempt += 1
+    clearTimeout(this.#timer)
+    clearTimeout(this.#refresh)
+    const session = this.#session
+    this.#session = null
+    session?.close()
+    this.#become('waiting')
+  }
+
+  readonly #onShow = (): void => {
+    if (!this.#hidden) return
+    this.#hidden = false
+    void this.#open()
+  }
+
+  #finish(error: CountersignError | null): void {
+    if (this.#state === 'closed') return
+    const session = this.#session
+    this.#error = error
+    this.#session = null
+    this.#attempt += 1
+    clearTimeout(this.#timer)
+    clearTimeout(this.#refresh)
+    globalThis.removeEventListener?.('pagehide', this.#onHide)
+    globalThis.removeEventListener?.('pageshow', this.#onShow)
+    session?.close()
+    const reason = error ?? new CountersignError('aborted', 'the connection was closed here')
+    for (const { reject } of this.#waiters.splice(0)) reject(reason)
+    for (const subscription of this.#subscriptions.values()) subscription.finish(error)
+    this.#subscriptions.clear()
+    if (error) this.#emit('error', error)
+    this.#become('closed')
+    for (const queue of [...this.#queues]) queue.end()
+    this.#ended(error)
+  }
+
+  #whenReady(): Promise<Session> {
+    const session = this.#session
+    if (session?.isReady) return Promise.resolve(session)
+    if (this.#state === 'closed') return Promise.reject(this.#gone())
+    if (this.#waiters.length >= WAITERS_MAX) return Promise.reject(new CountersignError('overloaded', 'too many requests wait for the connection'))
+    return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }))
+  }
+
+  #assertOpen(): void {
+    if (this.#state === 'closed') throw this.#gone()
+  }
+
+  #gone(): CountersignError {
+    return this.#error ?? new CountersignError('aborted', 'the connection was closed here')
+  }
+
+  #httpUrl(): string {
+    const url = new URL(this.#url)
+    url.protocol = url.protocol.replace('ws', 'http')
+    url.search = ''
+    return url.href
+  }
+
+  #become(state: State): void {
+    if (this.#state === state || this.#state === 'closed') return
+    this.#state = state
+    this.#emit('state', state)
+  }
+
+  #emit(type: string, value: unknown): void {
+    for (const listener of this.#listeners.get(type) ?? []) guarded(() => listener(value))
+    if (type !== 'frame') for (const queue of this.#queues) queue.push({ type, value })
+  }
+}
+
+const MEANINGS: Readonly<Record<number, string>> = { 4401: 'token_invalid', 4403: 'challenge_failed', 4408: 'challenge_failed' }
+
+/** A listener's fault is reported as any other, and breaks nothing here. */
+function guarded(work: () => void): void {
+  try {
+    work()
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error
+    })
+  }
+}
+
+function unlessGone(error: CountersignError): void {
+  if (error.code !== 'closed' && error.code !== 'not_subscribed') throw error
+}

@@ -1,0 +1,75 @@
+// The frames of `countersign.v1` that a node sends. Members that this client does not know are a newer node's.
+
+/** A reply to a request. */
+export interface Reply {
+  id: number
+  ok?: Record<string, unknown>
+  error?: { code: string; message: string }
+}
+
+export interface Welcome {
+  event: 'welcome'
+  connectionId: string
+  challenge: 'required' | 'off'
+  subject: string | null
+  expiresAt: number | null
+}
+
+export interface Challenge {
+  event: 'challenge'
+  challenge: string
+  epoch: number
+  form: string
+  nonce: string
+  program: string
+  answerMs: number
+}
+
+export interface Publication {
+  event: 'publication'
+  channel: string
+  data?: unknown
+  binary?: string
+}
+
+/** Anything else that is pushed. */
+export interface Push {
+  event: string
+  [member: string]: unknown
+}
+
+type Kind = 'string' | 'number' | 'object' | 'string?' | 'number?'
+
+/** The members that a known event must have. */
+const SHAPES: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
+  welcome: { connectionId: 'string', challenge: 'string', subject: 'string?', expiresAt: 'number?' },
+  challenge: { challenge: 'string', epoch: 'number', form: 'string', nonce: 'string', program: 'string', answerMs: 'number' },
+  verified: { connectionId: 'string' },
+  publication: { channel: 'string' },
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+const isOf = (kind: Kind, value: unknown): boolean =>
+  kind.endsWith('?') ? value === null || typeof value === kind.slice(0, -1) : typeof value === kind
+
+/** One frame, if it is one. */
+export function parse(text: unknown): Reply | Push | null {
+  let frame: unknown
+  try {
+    frame = typeof text === 'string' ? JSON.parse(text) : null
+  } catch {
+    return null
+  }
+  if (!isObject(frame)) return null
+  if (typeof frame.event === 'string') {
+    const shape = Object.hasOwn(SHAPES, frame.event) ? SHAPES[frame.event]! : {}
+    return Object.entries(shape).every(([name, kind]) => isOf(kind, frame[name])) ? (frame as Push) : null
+  }
+  const { id, ok, error } = frame
+  const told = isObject(ok) || (isObject(error) && typeof error.code === 'string' && typeof error.message === 'string')
+  return typeof id === 'number' && told ? (frame as unknown as Reply) : null
+}
+
+export const isReply = (frame: Reply | Push): frame is Reply => !('event' in frame)

@@ -1,0 +1,199 @@
+//! The browser SDK in a real browser, under a policy that lets a page do next to nothing; and the form of the challenge
+//! that makes this possible, byte by byte.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_tests::browser::Browser;
+use countersign_tests::pages::{Page, Port};
+use countersign_tests::socket::Dial;
+use countersign_tests::{Node, eventually, http};
+use serde_json::{Value, json};
+
+const NONCE: &str = "c3RyaWN0";
+
+/// What the page does with the SDK; `seen` is what it has to show.
+const STORY: &str = r#"
+    const seen = { states: [], heard: [] };
+    globalThis.seen = seen;
+    try { Function('return 1')(); seen.eval = 'allowed' } catch (error) { seen.eval = error.name }
+    const connection = connect(NODE + '/ws');
+    globalThis.connection = connection;
+    connection.on('state', (state) => seen.states.push(state));
+    connection.on('challenge', ({ form }) => { seen.form = form });
+    connection.on('disconnected', (how) => { seen.lost = how });
+    connection.closed.then((error) => { seen.end = error && { code: error.code, closeCode: error.closeCode } });
+    const story = async () => {
+        await connection.subscribe('room', (data) => seen.heard.push(data));
+        await connection.publish('room', { from: 'page' });
+        const response = await connection.fetch(NODE + '/greeting');
+        seen.call = { status: response.status, body: await response.json() };
+        await connection.fetch('https://elsewhere.example/').catch(({ code }) => { seen.foreign = code });
+        seen.id = connection.id;
+    };
+    story().catch((error) => { seen.fault = `${error.code} ${error.message}` });
+"#;
+
+/// How a page loads the SDK.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Load {
+    Module,
+    Script,
+}
+
+/// A node that lets pages of this origin in, and has them run bytecode only.
+fn node_for(origin: &str) -> Node {
+    Node::start(&format!(
+        r#"
+        [gateway]
+        allowed_origins = ["{origin}"]
+        [challenge]
+        forms = ["vm"]
+        [[channels]]
+        pattern = "room"
+        subscribe = "verified"
+        publish = "verified"
+        [[protected]]
+        path = "/greeting"
+        require = "verified"
+        body = {{ greeting = "Hello" }}
+        "#
+    ))
+}
+
+/// No `eval`, no sink that takes text, no worker; scripts by nonce, connections to the node alone.
+fn policy(node: &Node) -> String {
+    let (http, ws) = (node.origin(), node.origin().replace("http", "ws"));
+    format!(
+        "default-src 'none'; script-src 'nonce-{NONCE}' {http}; connect-src {http} {ws}; img-src data:; worker-src 'none'; base-uri 'none'; \
+         require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+}
+
+/// A page that loads the SDK from the node, pinned by the hash that the node's list says.
+async fn page(node: &Node, load: Load) -> String {
+    let list = http::get(&node.url("/sdk/")).send().await.json();
+    let integrity = |path: &str| {
+        let files = list["files"].as_array().expect("files");
+        let file = files.iter().find(|file| file["path"] == path).expect("the file is listed");
+        file["integrity"].as_str().expect("a hash").to_owned()
+    };
+    let here = node.origin();
+    let story = STORY.replace("NODE", &format!("'{here}'"));
+    match load {
+        Load::Script => {
+            let path = "/sdk/countersign.global.min.js";
+            let hash = integrity(path);
+            format!(
+                "<!doctype html><link rel=icon href=data:,><script nonce={NONCE} src={here}{path} integrity={hash} crossorigin></script>\
+                 <script nonce={NONCE}>const {{ connect }} = countersign; {story}</script>"
+            )
+        }
+        Load::Module => format!(
+            "<!doctype html><link rel=icon href=data:,>\
+             <script nonce={NONCE} type=module>import {{ connect }} from '{here}/sdk/countersign.js'; {story}</script>"
+        ),
+    }
+}
+
+/// Opens a page that uses the SDK, and waits for the end of its story.
+async fn told(browser: &Browser, url: &str) -> Value {
+    browser.goto(url).await;
+    let ended = "const seen = globalThis.seen ?? {}; return (seen.id && seen.heard.length) || seen.fault ? seen : null";
+    browser.until("the page's story ends", ended).await
+}
+
+#[tokio::test]
+async fn a_page_under_a_strict_policy_is_verified_by_bytecode() {
+    let browser = Browser::start().await;
+    for load in [Load::Script, Load::Module] {
+        let port = Port::reserve();
+        let node = node_for(&port.origin());
+        let page = Page::under_policy(port, page(&node, load).await, &policy(&node));
+        let seen = told(&browser, &format!("{}/", page.origin())).await;
+        assert_eq!(seen["fault"], Value::Null, "{seen}");
+        assert_eq!(seen["eval"], "EvalError", "the policy holds");
+        assert_eq!((&seen["form"], &seen["states"]), (&json!("vm"), &json!(["open", "verified"])));
+        assert_eq!(seen["heard"], json!([{ "from": "page" }]));
+        assert_eq!(seen["call"], json!({ "status": 200, "body": { "greeting": "Hello" } }));
+        assert_eq!(seen["foreign"], "foreign_origin");
+        // All that the policy had to complain of is the attempt to evaluate text.
+        let console = browser.console().await;
+        let expected = |line: &String| line.contains("'TrustedScript'") || line.contains("Function constructor");
+        let complaints: Vec<_> = console.iter().filter(|line| !expected(line)).collect();
+        assert!(complaints.is_empty(), "{complaints:?}");
+
+        let body = json!({ "connection": seen["id"] });
+        let disconnect = http::post(&node.admin_url("/api/v1/disconnect"), &body).header("X-API-Key", &node.api_key());
+        assert_eq!(disconnect.send().await.json(), json!({ "closed": 1 }));
+        let end = browser.until("the connection ends", "return seen.end").await;
+        assert_eq!(end, json!({ "code": "closed", "closeCode": 4410 }));
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_is_told_that_it_was_refused() {
+    let browser = Browser::start().await;
+    let port = Port::reserve();
+    let node = node_for(&port.origin());
+    let page = Page::under_policy(port, page(&node, Load::Script).await, &policy(&node));
+    let seen = told(&browser, &format!("{}/", page.other_origin())).await;
+    assert!(seen["fault"].as_str().unwrap().starts_with("origin_refused "), "{seen}");
+    assert_eq!(seen["end"], json!({ "code": "origin_refused", "closeCode": null }));
+}
+
+#[tokio::test]
+async fn a_page_that_is_shown_again_is_verified_anew() {
+    let browser = Browser::start().await;
+    let port = Port::reserve();
+    let node = node_for(&port.origin());
+    let page = Page::under_policy(port, page(&node, Load::Script).await, &policy(&node));
+    let seen = told(&browser, &format!("{}/", page.origin())).await;
+    let first = seen["id"].as_str().unwrap();
+    // What a browser does around its back-forward cache, which a driven browser does not use.
+    browser.script("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))").await;
+    eventually("the node lets go", || async { (node.authorize(first).await.status == 401).then_some(()) }).await;
+    browser.script("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))").await;
+    let second = browser.until("it is verified again", "return connection.state === 'verified' && connection.id").await;
+    assert_ne!(second, first);
+    assert_eq!(node.authorize(second.as_str().unwrap()).await.status, 200);
+    // Its subscription came with it.
+    browser.script("seen.heard.length = 0; connection.publish('room', 'again')").await;
+    assert_eq!(browser.until("the publication", "return seen.heard[0]").await, "again");
+}
+
+#[tokio::test]
+async fn a_page_waits_as_long_as_a_draining_node_asks_for() {
+    let browser = Browser::start().await;
+    let port = Port::reserve();
+    let node = node_for(&port.origin());
+    let page = Page::under_policy(port, page(&node, Load::Module).await, &policy(&node));
+    let seen = told(&browser, &format!("{}/", page.origin())).await;
+    assert_eq!(seen["lost"], Value::Null, "{seen}");
+    node.sigterm();
+    let lost = browser.until("the node lets go", "return seen.lost").await;
+    assert_eq!((&lost["code"], &lost["again"]), (&json!(1012), &json!(true)));
+    assert!(lost["reason"].as_str().unwrap().starts_with("node restarts, reconnect in "), "{lost}");
+    assert_eq!(browser.script("return connection.state").await, "waiting");
+}
+
+#[tokio::test]
+async fn the_node_prefers_bytecode_and_falls_back_only_where_it_is_configured() {
+    let ask = async |node: &Node, forms: Value| {
+        let mut socket = Dial::page(node).welcomed().await;
+        let reply = socket.ask("hello", json!({ "forms": forms, "nonce": "A".repeat(43) })).await;
+        if reply["ok"].is_object() { socket.event("challenge").await } else { reply }
+    };
+    let both = Node::start("");
+    let challenge = ask(&both, json!(["source", "hologram", "vm"])).await;
+    assert_eq!(challenge["form"], "vm");
+    let program = URL_SAFE_NO_PAD.decode(challenge["program"].as_str().unwrap()).unwrap();
+    assert_eq!((program[0], program.len()), (1, 54 + 128 * 8), "version, opcodes, registers, 128 operations");
+    assert!(challenge.to_string().len() <= 4096);
+    assert_eq!(ask(&both, json!(["source"])).await["form"], "source");
+    let strict = Node::start("[challenge]\nforms = [\"vm\"]");
+    assert_eq!(ask(&strict, json!(["source"])).await["error"]["code"], "not_available");
+    assert_eq!(ask(&strict, json!([])).await["error"]["code"], "not_available");
+    // Two disguises of one node have hardly an opcode in common.
+    let other = URL_SAFE_NO_PAD.decode(ask(&both, json!(["vm"])).await["program"].as_str().unwrap()).unwrap();
+    assert_ne!(program[1..54], other[1..54]);
+}
