@@ -114,7 +114,8 @@ mod tests {
     #[test]
     fn a_refusal_names_the_claim_or_the_check_that_failed() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = settings(&folder);
+        let mut settings = settings(&folder);
+        settings.identity.pool.token_use = vec!["id".to_owned()];
         let password = GivenPassword::Permanent("violets are blue".to_owned().into());
         UserAdmin::open(&settings).unwrap().add("ada", None, password).unwrap();
         let mint = |token_use| {

@@ -27,7 +27,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The certificate's file cannot be read, or holds none.
-    #[error("certificate file {}: {}", path.display(), in_words(source))]
+    #[error("certificate file {}: {}", path.display(), in_words(source, "certificate"))]
     Certificate {
         /// Which.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum TlsError {
         source: pem::Error,
     },
     /// The key's file cannot be read, or holds none.
-    #[error("key file {}: {}", path.display(), in_words(source))]
+    #[error("key file {}: {}", path.display(), in_words(source, "private key"))]
     Key {
         /// Which.
         path: PathBuf,
@@ -65,10 +65,10 @@ impl TlsError {
     }
 }
 
-/// What is wrong with a PEM file.
-fn in_words(error: &pem::Error) -> String {
+/// What is wrong with a PEM file in which this was looked for.
+fn in_words(error: &pem::Error, wanted: &str) -> String {
     match error {
-        pem::Error::NoItemsFound => "none in it in PEM form".to_owned(),
+        pem::Error::NoItemsFound => format!("no {wanted} in it in PEM form"),
         pem::Error::Io(error) => error.to_string(),
         pem::Error::MissingSectionEnd { .. } => "a PEM section has no end".to_owned(),
         pem::Error::IllegalSectionStart { .. } => "a PEM section does not begin as one".to_owned(),
@@ -250,9 +250,11 @@ mod tests {
             faults.into_iter().map(|fault| (fault.key.to_string(), fault.message)).collect::<Vec<_>>()
         };
         assert_eq!(check("a.crt", "a.key"), []);
-        for (cert, key, said) in
-            [("a.crt", "b.key", "do not belong together"), ("a.key", "a.key", "none in it"), ("a.crt", "a.crt", "none in it")]
-        {
+        for (cert, key, said) in [
+            ("a.crt", "b.key", "do not belong together"),
+            ("a.key", "a.key", "no certificate in it"),
+            ("a.crt", "a.crt", "no private key in it"),
+        ] {
             let [(setting, message)] = &check(cert, key)[..] else { panic!("{cert} and {key}") };
             assert_eq!(setting, "server.admin_tls");
             assert!(message.contains(said) && message.contains(cert) && !message.contains("KeyMismatch"), "{message}");
