@@ -283,5 +283,5 @@ fn files_that_cannot_be_served_are_named() {
     certify(&files);
     fs::copy(&files.key_file, &other.key_file).unwrap();
     certify(&files);
-    assert!(error(&other).contains("cannot be used"));
+    assert!(error(&other).contains("do not belong together"));
 }
