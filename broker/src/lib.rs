@@ -12,6 +12,7 @@ pub mod edge;
 pub mod gateway;
 pub mod hub;
 pub mod identity;
+pub mod link;
 pub mod management;
 pub mod node;
 pub mod registry;

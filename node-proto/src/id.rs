@@ -25,13 +25,13 @@ pub enum IdError {
 /// It is a bearer secret wherever the authorizer runs in `bearer` mode, so `Debug` shows a prefix only; the full text is
 /// had through [`ConnectionId::encode`] or `Display`, which belong on the wire and never in a log.
 ///
-/// Text form: 22 characters, base64url without padding, canonical.
+/// Text form: 22 characters, base64url without padding, canonical. Binary formats of serde get the 16 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId([u8; 16]);
 
 /// One life of one node process: a new one at every start.
 ///
-/// Text form: 11 characters, base64url without padding, of 8 random bytes.
+/// Text form: 11 characters, base64url without padding, of 8 random bytes. Binary formats of serde get the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId([u8; 8]);
 
@@ -101,17 +101,36 @@ macro_rules! text_identifier {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_bytes(&self.0) }
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                Self::parse(text.as_bytes()).map_err(D::Error::custom)
+                if deserializer.is_human_readable() {
+                    let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                    Self::parse(text.as_bytes()).map_err(D::Error::custom)
+                } else {
+                    deserializer.deserialize_bytes(RawBytes).map(Self)
+                }
             }
         }
     };
+}
+
+/// Reads the bytes of an identifier from a binary format.
+struct RawBytes<const LEN: usize>;
+
+impl<const LEN: usize> serde::de::Visitor<'_> for RawBytes<LEN> {
+    type Value = [u8; LEN];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{LEN} bytes")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<[u8; LEN], E> {
+        bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+    }
 }
 
 text_identifier!(ConnectionId, 16, 22);

@@ -43,13 +43,7 @@ impl Browser {
     /// # Panics
     /// If Chromium or its driver is missing or does not start.
     pub async fn start() -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("`chromedriver` is on the PATH; tests/run installs it");
-        let port = port_of(driver.stdout.take().expect("a pipe"));
+        let (driver, port) = start_driver();
         let profile = tempfile::tempdir().expect("a temporary folder");
         let mut browser = Self { driver, authority: format!("127.0.0.1:{port}"), session: String::new(), _profile: profile };
         let mut flags: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).collect();
@@ -141,16 +135,40 @@ impl Drop for Browser {
     }
 }
 
-/// The port that the driver chose.
-fn port_of(output: impl std::io::Read + Send + 'static) -> u16 {
+/// Starts the driver on a port of its own choice.
+///
+/// It takes a free IPv6 port and then needs the same one of IPv4, which may be taken: beside thousands of sockets of other
+/// tests that happens, and it exits. Only then it is started again.
+fn start_driver() -> (Child, u16) {
+    const ATTEMPTS: usize = 20;
+    for _ in 0..ATTEMPTS {
+        let command = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut driver = command.expect("`chromedriver` is on the PATH; tests/run installs it");
+        match port_of(driver.stdout.take().expect("a pipe")) {
+            Ok(port) => return (driver, port),
+            Err(said) => assert!(said.contains("port not available"), "chromedriver did not start: {said}"),
+        }
+        // It has ended its output, so it ends.
+        let _ = driver.wait();
+    }
+    panic!("chromedriver found no port in {ATTEMPTS} attempts")
+}
+
+/// The port that the driver chose; or what it said instead.
+fn port_of(output: impl std::io::Read + Send + 'static) -> Result<u16, String> {
+    let mut said = String::new();
     let mut lines = BufReader::new(output).lines();
-    let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
-        let number = line.strip_suffix('.')?.rsplit_once("successfully on port ")?.1;
-        number.parse().ok()
-    });
-    // The driver would block on a full pipe.
-    std::thread::spawn(move || lines.for_each(drop));
-    port.expect("chromedriver says its port")
+    for line in lines.by_ref().map_while(Result::ok) {
+        let number = line.strip_suffix('.').and_then(|line| line.rsplit_once("successfully on port "));
+        if let Some(port) = number.and_then(|(_, number)| number.parse().ok()) {
+            // The driver would block on a full pipe.
+            std::thread::spawn(move || lines.for_each(drop));
+            return Ok(port);
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    Err(said)
 }
 
 /// Debian's name for the browser; elsewhere the driver finds its own.

@@ -1,9 +1,10 @@
 //! Web pages of other origins: a server for one page, on a free port.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::http::read_request_head;
@@ -56,17 +57,11 @@ impl Page {
     pub fn serve(port: Port, html: impl Into<String>) -> Self {
         let listener = TcpListener::from_std(port.0).expect("the runtime takes a listener");
         let address = listener.local_addr().expect("an address");
-        let html = html.into();
+        let html = Arc::new(html.into());
         let server = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                // A browser that leaves early is no failure of the page.
-                let _ = read_request_head(&mut stream).await;
-                let head = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                    html.len()
-                );
-                let _ = stream.write_all(head.as_bytes()).await;
-                let _ = stream.write_all(html.as_bytes()).await;
+            // Each on its own: a browser opens sockets ahead of time and says nothing on them for a while.
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, html.clone()));
             }
         });
         Self { address, server }
@@ -89,4 +84,15 @@ impl Drop for Page {
     fn drop(&mut self) {
         self.server.abort();
     }
+}
+
+/// Answers one request with the page. A browser that leaves early is no failure of the page.
+async fn answer(mut stream: TcpStream, html: Arc<String>) {
+    let _ = read_request_head(&mut stream).await;
+    let length = html.len();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    let _ = stream.write_all(head.as_bytes()).await;
+    let _ = stream.write_all(html.as_bytes()).await;
 }

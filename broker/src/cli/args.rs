@@ -43,6 +43,9 @@ pub struct Overrides {
     /// Folder of users, refresh tokens and signing keys
     #[arg(long, global = true, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
+    /// Redis that this node shares with others, such as redis://127.0.0.1:6379; without one it is alone
+    #[arg(long, global = true, value_name = "URL")]
+    pub redis: Option<String>,
 }
 
 /// The subcommands.

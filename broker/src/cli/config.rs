@@ -37,13 +37,14 @@ pub(super) fn run(
 
 /// The flags that stand for settings.
 fn flags(overrides: &Overrides) -> Vec<Flag> {
-    let Overrides { config: _, listen, admin_listen, data_dir } = overrides;
+    let Overrides { config: _, listen, admin_listen, data_dir, redis } = overrides;
     let address = |value: &Option<std::net::SocketAddr>| value.map(|address| address.to_string());
     let folder = data_dir.as_ref().map(|path| path.to_string_lossy().into_owned());
     let given = [
         ("--listen", "server.listen", address(listen)),
         ("--admin-listen", "server.admin_listen", address(admin_listen)),
         ("--data-dir", "server.data_dir", folder),
+        ("--redis", "cluster.redis", redis.clone()),
     ];
     given.into_iter().filter_map(|(name, key, value)| value.map(|value| Flag { name, key, value })).collect()
 }

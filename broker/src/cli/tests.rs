@@ -26,6 +26,13 @@ fn serving_is_the_default_and_takes_the_flags() {
 }
 
 #[test]
+fn the_redis_of_a_cluster_is_a_flag_too() {
+    let Ok(Invocation::Serve(settings)) = check("--redis redis://127.0.0.1:1", &[]).0 else { panic!("no settings") };
+    assert_eq!(settings.cluster.redis.unwrap().0, "redis://127.0.0.1:1");
+    assert!(refused("--redis nowhere", &[]).message.contains("cluster.redis"));
+}
+
+#[test]
 fn a_valid_configuration_is_said_to_be_valid() {
     let (result, output) = check("config check", &[]);
     assert!(matches!(result, Ok(Invocation::Done)));

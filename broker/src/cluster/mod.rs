@@ -2,16 +2,19 @@
 //!
 //! - [`Bus`]: what a node can say; [`BusListener`]: what it does with what it hears.
 //! - [`LocalBus`]: the bus of one node, or of several in one process.
+//! - [`RedisBus`]: the bus of a cluster.
 
 #[cfg(test)]
 pub(crate) mod conformance;
 mod local;
+mod redis;
 
 use async_trait::async_trait;
 use countersign_node_proto::{ChannelName, NodeId, NodeMessage, Publication};
 use std::time::Duration;
 
 pub use local::{LocalBus, LocalExchange};
+pub use redis::RedisBus;
 
 /// Why a message did not leave this node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

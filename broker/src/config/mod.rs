@@ -5,6 +5,7 @@
 
 mod authorizer;
 mod challenge;
+mod cluster;
 mod environment;
 mod fault;
 mod gateway;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use authorizer::{AuthorizerSettings, LogFormat, ManagementSettings, ProtectedResource, Require, TelemetrySettings};
 pub use challenge::{Carrier, ChallengeSettings, OnFailure};
+pub use cluster::{ClusterSettings, RedisUrl};
 pub use environment::Environment;
 pub use fault::{ConfigFaults, Fault, Place};
 pub use gateway::{GatewaySettings, LimitSettings, OriginPolicy, TokenAtHandshake};
@@ -43,6 +45,8 @@ pub use units::{Millis, Seconds};
 pub struct Settings {
     /// Listeners, data, drain.
     pub server: ServerSettings,
+    /// What nodes share.
+    pub cluster: ClusterSettings,
     /// The WebSocket endpoint.
     pub gateway: GatewaySettings,
     /// The challenge.

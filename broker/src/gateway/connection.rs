@@ -62,6 +62,8 @@ pub(super) struct Ground {
     pub(super) permit: Option<PendingPermit>,
     pub(super) challenge: Option<SessionHandle>,
     pub(super) hello_timer: Option<SpawnHandle>,
+    /// Messages on which a route's template failed.
+    pub(super) route_failures: u32,
     _admission: Admission,
 }
 
@@ -230,6 +232,7 @@ impl Open {
             permit,
             challenge: None,
             hello_timer: None,
+            route_failures: 0,
             _admission: admission,
         };
         Self { session, assembler, ground }

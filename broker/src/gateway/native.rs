@@ -449,7 +449,13 @@ mod tests {
             Push::Welcome { connection_id, challenge: "off", subject: None, expires_at: Some(9) }.encode(),
             r#"{"event":"welcome","connectionId":"AAAAAAAAAAAAAAAAAAAAAA","challenge":"off","subject":null,"expiresAt":9}"#
         );
-        let frame = ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], source: "function(){}".into() };
+        let frame = ChallengeFrame {
+            challenge_id: [0; 16],
+            epoch: 0,
+            server_nonce: [0; 32],
+            source: "function(){}".into(),
+            decoy: crate::challenge::Decoy { index: 0, token: String::new() },
+        };
         assert_eq!(
             Push::challenge(&frame, 10_000).encode(),
             format!(

@@ -4,8 +4,6 @@
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_node_proto::{ChannelName, ConnectionId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -172,12 +170,11 @@ pub fn echo(connection_id: ConnectionId) -> String {
 pub fn executable(frame: &ChallengeFrame) -> String {
     #[derive(Serialize)]
     struct Executable<'a> {
-        token: String,
+        token: &'a str,
         func: &'a str,
         index: u8,
     }
-    let index = frame.challenge_id[0] % 10;
-    json(&Executable { token: URL_SAFE_NO_PAD.encode(frame.challenge_id), func: &frame.source, index })
+    json(&Executable { token: &frame.decoy.token, func: &frame.source, index: frame.decoy.index })
 }
 
 #[cfg(test)]
@@ -185,7 +182,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::challenge::{Answer, Lanes};
+    use crate::challenge::{Answer, Decoy, Lanes};
 
     #[test]
     fn an_action_becomes_a_key_as_api_gateway_makes_it() {
@@ -276,9 +273,14 @@ mod tests {
             r#"{"message":"Forbidden","connectionId":"AAAAAAAAAAAAAAAAAAAAAA","requestId":"3"}"#
         );
         assert_eq!(echo(id), "Echo: AAAAAAAAAAAAAAAAAAAAAA");
-        let frame =
-            ChallengeFrame { challenge_id: [13; 16], epoch: 0, server_nonce: [0; 32], source: "function(keys){}".into() };
-        assert_eq!(executable(&frame), r#"{"token":"DQ0NDQ0NDQ0NDQ0NDQ0NDQ","func":"function(keys){}","index":3}"#);
+        let frame = ChallengeFrame {
+            challenge_id: [13; 16],
+            epoch: 0,
+            server_nonce: [0; 32],
+            source: "function(keys){}".into(),
+            decoy: Decoy { index: 3, token: "decoy".into() },
+        };
+        assert_eq!(executable(&frame), r#"{"token":"decoy","func":"function(keys){}","index":3}"#);
     }
 
     proptest! {

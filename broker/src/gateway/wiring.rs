@@ -97,6 +97,7 @@ impl Effects for Wiring<'_> {
                     epoch: issued.epoch,
                     server_nonce: issued.server_nonce,
                     source: issued.source.clone(),
+                    decoy: issued.decoy.clone(),
                 };
                 self.ground.issued = Some(issued);
                 Followup::Issued(frame)
@@ -174,7 +175,11 @@ impl Effects for Wiring<'_> {
     }
 
     fn route_failed(&mut self, route: &str, error: &TemplateError) {
-        tracing::warn!(route, %error, "route failed on a message");
+        // A client chooses how often: its first failure is worth an operator's attention, the rest are not.
+        if self.ground.route_failures == 0 {
+            tracing::warn!(connection = ?self.ground.live.id, route, %error, "route failed on a message");
+        }
+        self.ground.route_failures = self.ground.route_failures.saturating_add(1);
     }
 
     fn close(&mut self, reason: CloseReason) {

@@ -1,44 +1,135 @@
 use std::sync::Arc;
+use std::time::Duration;
 
-use countersign_node_proto::NodeId;
+use countersign_node_proto::{Layout, NodeId};
 
-use crate::cluster::{Bus, BusListener, LocalBus, LocalExchange};
-use crate::registry::{MemoryRegistry, Registry};
+use crate::cluster::{Bus, BusListener, LocalBus, LocalExchange, RedisBus};
+use crate::config::ClusterSettings;
+use crate::link::{CommandLink, RedisTarget, TargetError, Task, keep};
+use crate::registry::{MemoryRegistry, RedisRegistry, Registry};
+use crate::telemetry::Metrics;
 
 /// What nodes share: the registry and the bus between them.
 ///
-/// A node by itself has one of its own; nodes in one process can share one, as tests and load tests do.
+/// A node by itself has one of its own; nodes in one process can share one, as tests and load tests do; the nodes of a cluster
+/// share a Redis.
 #[derive(Clone)]
-pub struct Backplane {
-    registry: Arc<MemoryRegistry>,
-    exchange: Arc<LocalExchange>,
+pub struct Backplane(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Local { registry: Arc<MemoryRegistry>, exchange: Arc<LocalExchange> },
+    Redis(Arc<Cluster>),
+}
+
+/// A cluster, before any node joined it.
+struct Cluster {
+    target: RedisTarget,
+    layout: Layout,
+    settings: ClusterSettings,
 }
 
 /// A node's end of the backplane.
 pub(super) struct Attached {
     pub(super) registry: Arc<dyn Registry>,
     pub(super) bus: Arc<dyn Bus>,
-    local: Arc<LocalBus>,
+    ear: Ear,
+}
+
+/// Where a node hears the others.
+enum Ear {
+    Local(Arc<LocalBus>),
+    Redis { bus: Arc<RedisBus>, registry: Arc<RedisRegistry>, link: CommandLink },
 }
 
 impl Backplane {
     /// A backplane within this process.
     #[must_use]
     pub fn local() -> Self {
-        Self { registry: Arc::new(MemoryRegistry::new()), exchange: LocalExchange::new() }
+        Self(Kind::Local { registry: Arc::new(MemoryRegistry::new()), exchange: LocalExchange::new() })
     }
 
-    /// Lets a node in.
-    pub(super) fn attach(&self, node: NodeId) -> Attached {
-        let local = self.exchange.attach(node);
-        let (registry, bus): (Arc<dyn Registry>, Arc<dyn Bus>) = (Arc::clone(&self.registry) as _, Arc::clone(&local) as _);
-        Attached { registry, bus, local }
+    /// The backplane of a cluster. Connects to nothing yet: a node starts without its Redis too, and is unready meanwhile.
+    ///
+    /// # Errors
+    /// [`TargetError`] if the settings do not lead to a Redis.
+    pub fn redis(settings: &ClusterSettings) -> Result<Self, TargetError> {
+        let (target, layout) = (RedisTarget::new(settings)?, Layout::new(&settings.prefix)?);
+        Ok(Self(Kind::Redis(Arc::new(Cluster { target, layout, settings: settings.clone() }))))
+    }
+
+    /// The one that the settings ask for.
+    ///
+    /// # Errors
+    /// As [`Backplane::redis`].
+    pub fn of(settings: &ClusterSettings) -> Result<Self, TargetError> {
+        if settings.redis.is_some() { Self::redis(settings) } else { Ok(Self::local()) }
+    }
+
+    /// Lets a node in. Must be called within a tokio runtime.
+    pub(super) fn attach(&self, node: NodeId, metrics: &Arc<Metrics>) -> Attached {
+        match &self.0 {
+            Kind::Local { registry, exchange } => {
+                let local = exchange.attach(node);
+                Attached { registry: registry.clone(), bus: local.clone(), ear: Ear::Local(local) }
+            }
+            Kind::Redis(cluster) => cluster.attach(node, metrics),
+        }
+    }
+}
+
+impl Cluster {
+    fn attach(&self, node: NodeId, metrics: &Arc<Metrics>) -> Attached {
+        let link = CommandLink::start(self.target.clone(), Arc::clone(metrics));
+        let registry = RedisRegistry::new(link.clone(), self.layout.clone(), node, Arc::clone(metrics));
+        let bus = RedisBus::start(link.clone(), self.layout.clone(), node, &self.settings, Arc::clone(metrics));
+        let registry = Arc::new(registry);
+        Attached { registry: registry.clone(), bus: bus.clone(), ear: Ear::Redis { bus, registry, link } }
     }
 }
 
 impl Attached {
     /// Starts to hear the other nodes.
     pub(super) fn listen(&self, listener: Arc<dyn BusListener>) {
-        self.local.listen(listener);
+        match &self.ear {
+            Ear::Local(bus) => bus.listen(listener),
+            Ear::Redis { bus, .. } => bus.listen(listener),
+        }
+    }
+
+    /// Waits until commands go out, for as long as a connection may take. Without it the node goes on, unready.
+    pub(super) async fn reached(&self) {
+        if let Ear::Redis { link, .. } = &self.ear {
+            wait(link.target(), "commands", link.up()).await;
+        }
+    }
+
+    /// Waits until messages come in, likewise.
+    pub(super) async fn listening(&self) {
+        if let Ear::Redis { bus, link, .. } = &self.ear {
+            wait(link.target(), "messages", bus.listening()).await;
+        }
+    }
+
+    /// What keeps the shared registry equal to this node's truth, for as long as the node lives.
+    pub(super) fn maintenance(&self) -> Option<Task> {
+        let Ear::Redis { registry, .. } = &self.ear else { return None };
+        let registry = Arc::clone(registry);
+        Some(keep("registry maintenance", move || {
+            let registry = Arc::clone(&registry);
+            async move { registry.maintain().await }
+        }))
+    }
+
+    /// Is there a bus that can be away?
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self.ear, Ear::Redis { .. })
+    }
+}
+
+async fn wait(target: &RedisTarget, what: &'static str, up: impl Future<Output = ()>) {
+    let patience = target.connect_timeout + Duration::from_millis(500);
+    if tokio::time::timeout(patience, up).await.is_err() {
+        tracing::warn!(redis = target.address(), what, "starting without redis, unready until it is there");
     }
 }

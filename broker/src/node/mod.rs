@@ -53,9 +53,9 @@ pub enum NodeError {
     /// The system's generator failed.
     #[error("no randomness to be had: {0}")]
     Randomness(#[from] getrandom::Error),
-    /// The registry did not take the node in.
+    /// The settings do not lead to a Redis.
     #[error(transparent)]
-    Registry(#[from] crate::registry::RegistryUnavailable),
+    Cluster(#[from] crate::link::TargetError),
     /// The process cannot hear signals or tell its addresses.
     #[error("process: {0}")]
     Process(#[source] std::io::Error),
@@ -67,7 +67,8 @@ pub enum NodeError {
 /// [`NodeError`] if it cannot start.
 pub async fn serve(settings: Settings) -> Result<(), NodeError> {
     let mut signals = Signals::listen().map_err(NodeError::Process)?;
-    let node = Node::start(settings, &Backplane::local()).await?;
+    let backplane = Backplane::of(&settings.cluster)?;
+    let node = Node::start(settings, &backplane).await?;
     announce(&node).map_err(NodeError::Process)?;
     let signal = signals.next().await;
     tracing::info!(signal, "draining");

@@ -16,13 +16,15 @@ use super::hearing::Hearing;
 use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, TokenCheck, TokenProblem};
 use crate::challenge::{Issuer, PendingPermits};
 use crate::close::CloseReason;
+use crate::cluster::Bus;
 use crate::config::{ServerSettings, Settings, TlsSettings};
 use crate::edge::{self, ClientAddress, Cors, ListenerSpec, Origin, OriginList, Tls};
 use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
 use crate::hub::{Hub, Publisher};
 use crate::identity::{Clock, Identity, Principal, TokenRefusal, TokenVerifier};
+use crate::link::Task;
 use crate::management::{ApiKeys, Disconnector, Management};
-use crate::registry::{LEASE, LeaseKeeper, LiveConnections, RegistryKeeper};
+use crate::registry::{LeaseKeeper, LiveConnections, RegistryKeeper};
 use crate::telemetry::{Health, Metrics};
 
 /// Threads of the administrative server: few, and never those of the sockets.
@@ -42,12 +44,19 @@ pub struct Node {
     gateway: Arc<Gateway>,
     health: Health,
     metrics: Arc<Metrics>,
-    lease: Arc<LeaseKeeper>,
+    standing: Standing,
     public: Running,
     admin: Running,
-    /// Keeper and lease; end with the node.
+    /// Registry keeper and readiness; end with the node.
     tasks: Vec<EndOnDrop>,
     _identity: Arc<Identity>,
+}
+
+/// What makes the node's entries count, and keeps them right.
+struct Standing {
+    lease: Arc<LeaseKeeper>,
+    holding: EndOnDrop,
+    maintenance: Option<Task>,
 }
 
 /// A server and the task that drives it.
@@ -77,7 +86,7 @@ impl Node {
         let metrics = Arc::new(Metrics::new());
         let health = Health::new();
         let node = draw_node_id()?;
-        let attached = backplane.attach(node);
+        let attached = backplane.attach(node, &metrics);
         let live = Arc::<LiveConnections>::default();
         let identity = Arc::new(start_identity(&settings, &metrics, gateway_address, &live)?);
         let origins = Arc::new(origin_list(&settings, gateway_address));
@@ -87,9 +96,17 @@ impl Node {
         let hub = Hub::new(Arc::clone(&attached.bus), hub_queue_max, Arc::clone(&metrics));
         let keeper = RegistryKeeper::new(Arc::clone(&attached.registry), Arc::clone(&attached.bus));
 
-        let lease = Arc::new(LeaseKeeper::new(node, Arc::clone(&attached.registry), LEASE));
-        lease.renew().await?;
-        let tasks = vec![keep(keeper.clone()), hold(Arc::clone(&lease)), watch_registry(&health, &keeper, &lease)];
+        let lease_life = settings.cluster.lease_seconds.duration();
+        let lease = Arc::new(LeaseKeeper::new(node, Arc::clone(&attached.registry), lease_life));
+        attached.reached().await;
+        if let Err(error) = lease.renew().await {
+            tracing::warn!(%error, "starting without a lease, unready until it is there");
+        }
+        let mut tasks = vec![keep(keeper.clone()), watch_registry(&health, &metrics, &keeper, &lease)];
+        if attached.is_remote() {
+            tasks.push(watch_bus(&health, &settings, Arc::clone(&attached.bus)));
+        }
+        let holding = hold(Arc::clone(&lease));
         let publisher = Publisher::new(Arc::clone(&hub), Arc::clone(&attached.bus), Arc::clone(&metrics));
         let disconnector = Arc::new(Disconnector::new(
             node,
@@ -107,6 +124,7 @@ impl Node {
             authorizer: Arc::clone(&authorizer),
             disconnector,
         }));
+        attached.listening().await;
         let gateway = Arc::new(Gateway {
             settings: settings.gateway.clone(),
             session: Arc::new(SessionConfig::compile(&settings).map_err(NodeError::Compile)?),
@@ -146,7 +164,21 @@ impl Node {
         let admin = run(admin_address, edge::serve(admin_spec, move || on_admin.admin()))?;
         health.condition("node").ok();
         let _identity = identity;
-        Ok(Self { settings, gateway_address, admin_address, gateway, health, metrics, lease, public, admin, tasks, _identity })
+        let maintenance = attached.maintenance();
+        let standing = Standing { lease, holding, maintenance };
+        Ok(Self {
+            settings,
+            gateway_address,
+            admin_address,
+            gateway,
+            health,
+            metrics,
+            standing,
+            public,
+            admin,
+            tasks,
+            _identity,
+        })
     }
 
     /// Where sockets connect.
@@ -185,7 +217,10 @@ impl Node {
         self.public.handle.stop(true).await;
         let farewell = async {
             self.gateway.keeper.flush().await;
-            if let Err(error) = self.lease.leave().await {
+            let Standing { lease, holding, maintenance } = self.standing;
+            // Neither may take again what is given up now.
+            drop((holding, maintenance));
+            if let Err(error) = lease.leave().await {
                 tracing::warn!(%error, "lease was not given up; it runs out by itself");
             }
         };
@@ -279,15 +314,36 @@ fn hold(lease: Arc<LeaseKeeper>) -> EndOnDrop {
 }
 
 /// Keeps the readiness condition of the registry.
-fn watch_registry(health: &Health, keeper: &RegistryKeeper, lease: &Arc<LeaseKeeper>) -> EndOnDrop {
-    let (condition, keeper, lease) = (health.condition("registry"), keeper.clone(), Arc::clone(lease));
-    condition.ok();
+fn watch_registry(health: &Health, metrics: &Arc<Metrics>, keeper: &RegistryKeeper, lease: &Arc<LeaseKeeper>) -> EndOnDrop {
+    let (condition, metrics) = (health.condition("registry"), Arc::clone(metrics));
+    let (keeper, lease) = (keeper.clone(), Arc::clone(lease));
+    if lease.holds() {
+        condition.ok();
+    }
     EndOnDrop(actix_rt::spawn(async move {
         loop {
             match (keeper.is_reachable(), lease.holds()) {
                 (true, true) => condition.ok(),
                 (false, _) => condition.failed("registry cannot be written"),
                 (true, false) => condition.failed("lease ran out"),
+            }
+            let age = lease.age().unwrap_or_default().as_millis();
+            metrics.lease_age_ms.set(i64::try_from(age).unwrap_or(i64::MAX));
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }))
+}
+
+/// Keeps the readiness condition of the bus: a node that does not hear the others must get no traffic.
+fn watch_bus(health: &Health, settings: &Settings, bus: Arc<dyn Bus>) -> EndOnDrop {
+    let condition = health.condition("bus");
+    let silence_max = settings.cluster.deaf_after_ms.duration() + settings.cluster.heartbeat_ms.duration();
+    EndOnDrop(actix_rt::spawn(async move {
+        loop {
+            if bus.silence() < silence_max {
+                condition.ok();
+            } else {
+                condition.failed("nothing was heard from redis");
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }

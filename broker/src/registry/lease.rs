@@ -65,6 +65,13 @@ impl LeaseKeeper {
         until.is_some_and(|until| Instant::now() < until)
     }
 
+    /// How long ago the lease was last confirmed; none before the first time, and after it was given up.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        let until = *self.held_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.map(|until| (Instant::now() + self.lease).saturating_duration_since(until))
+    }
+
     /// Gives the lease up, and with it every entry of this node: its last act, after [`LeaseKeeper::run`] was dropped.
     ///
     /// # Errors

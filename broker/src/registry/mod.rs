@@ -1,7 +1,7 @@
 //! Who is connected: this node's live connections, and the registry that all nodes share.
 //!
 //! - [`live`]: the connections that this node owns, answered from memory by every thread.
-//! - [`Registry`]: the shared store. [`MemoryRegistry`] serves one node, or several in one process.
+//! - [`Registry`]: the shared store. [`MemoryRegistry`] serves one node, or several in one process; [`RedisRegistry`] a cluster.
 //! - [`RegistryKeeper`]: what sockets tell the registry, written in batches; no socket waits on it.
 //! - [`LeaseKeeper`]: says, every few seconds, that this node is alive.
 
@@ -12,6 +12,7 @@ mod lease;
 mod live;
 mod memory;
 mod pending;
+mod redis;
 
 use async_trait::async_trait;
 use countersign_node_proto::{ChannelName, ConnectionId, Generation, NodeId};
@@ -21,6 +22,7 @@ pub use keeper::RegistryKeeper;
 pub use lease::{LEASE, LeaseKeeper};
 pub use live::{ConnectionState, LiveConnection, LiveConnections, Mailbox, PostError};
 pub use memory::MemoryRegistry;
+pub use redis::RedisRegistry;
 
 /// What all nodes know of one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

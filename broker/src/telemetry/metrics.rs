@@ -183,6 +183,100 @@ label! {
     }
 }
 
+label! {
+    /// What a node asks of Redis.
+    pub enum RedisCall as "call" {
+        /// Writes of the registry, in a batch.
+        Apply => "apply",
+        /// One entry.
+        Find => "find",
+        /// A page of connections.
+        List => "list",
+        /// How many connections there are.
+        Count => "count",
+        /// The node's lease.
+        Lease => "lease",
+        /// A node's entries taken out.
+        Forget => "forget",
+        /// A look for what dead nodes left, and for what is missing of this one.
+        Audit => "audit",
+        /// Messages to other nodes, in a batch.
+        Publish => "publish",
+        /// Channels heard from now on, or no more.
+        Subscribe => "subscribe",
+        /// Is it there?
+        Ping => "ping",
+    }
+}
+
+label! {
+    /// How a call of Redis ended.
+    pub enum RedisOutcome as "outcome" {
+        /// Answered.
+        Ok => "ok",
+        /// Answered with an error.
+        Refused => "refused",
+        /// Not answered in time.
+        TimedOut => "timed_out",
+        /// The link broke meanwhile.
+        Broken => "broken",
+        /// There was no link.
+        Disconnected => "disconnected",
+        /// Too many calls waited already.
+        Overloaded => "overloaded",
+    }
+}
+
+label! {
+    /// A node's links to Redis.
+    pub enum RedisLinkLabel as "link" {
+        /// Commands out.
+        Commands => "commands",
+        /// Messages in.
+        Subscription => "subscription",
+    }
+}
+
+label! {
+    /// Why messages of other nodes may have been lost.
+    pub enum BusGap as "cause" {
+        /// The link was away.
+        Disconnected => "disconnected",
+        /// A number is missing.
+        Sequence => "sequence",
+        /// More came in than was taken.
+        Overflow => "overflow",
+        /// A message could not be read.
+        Unreadable => "unreadable",
+        /// A node is silent for longer than its lease.
+        PeerLost => "peer_lost",
+    }
+}
+
+label! {
+    /// Why a message of another node was not handed on.
+    pub enum BusDrop as "reason" {
+        /// More came in than was taken.
+        Overflow => "overflow",
+        /// It could not be read.
+        Unreadable => "unreadable",
+        /// It is of a kind that this version does not know.
+        UnknownKind => "unknown_kind",
+    }
+}
+
+label! {
+    /// What became of a probe.
+    pub enum ProbeOutcome as "outcome" {
+        /// Heard again: the link is proven.
+        Heard => "heard",
+        /// It did not leave.
+        Unsent => "unsent",
+        /// It left and was not heard: the link is built anew.
+        Deaf => "deaf",
+    }
+}
+
 /// Every metric of a node, each handle resolved once.
 #[derive(Debug)]
 pub struct Metrics {
@@ -241,6 +335,32 @@ pub struct Metrics {
     pub auth: Counters<AuthOutcome>,
     /// Time of one password hash, queueing included.
     pub password_hash_seconds: Histogram,
+    /// Calls of Redis by outcome.
+    pub redis_calls: Counters<RedisOutcome>,
+    /// Time of a call of Redis by what it asked.
+    pub redis_seconds: Histograms<RedisCall>,
+    /// Links to Redis that are up.
+    pub redis_up: Gauges<RedisLinkLabel>,
+    /// Links to Redis that were made, the first ones included.
+    pub redis_connects: Counters<RedisLinkLabel>,
+    /// Times at which messages of other nodes may have been lost.
+    pub bus_gaps: Counters<BusGap>,
+    /// Messages of other nodes that were not handed on.
+    pub bus_drops: Counters<BusDrop>,
+    /// Probes of the bus.
+    pub bus_probes: Counters<ProbeOutcome>,
+    /// From a probe sent to the same probe heard.
+    pub bus_lag_seconds: Histogram,
+    /// Channels that this node hears.
+    pub bus_channels: IntGauge,
+    /// Nodes that were heard within their lease, this one included.
+    pub cluster_nodes: IntGauge,
+    /// Milliseconds since the lease was last confirmed.
+    pub lease_age_ms: IntGauge,
+    /// Entries of dead nodes that this node took out.
+    pub registry_reaped: IntCounter,
+    /// Entries that the registry had lost and this node wrote again.
+    pub registry_restored: IntCounter,
     /// Actors that the supervisor started again.
     pub supervisor_restarts: IntCounter,
     /// Connections whose actor panicked.
@@ -253,6 +373,8 @@ pub struct Metrics {
 
 /// Upper bounds in seconds for what takes microseconds to milliseconds.
 const FAST_SECONDS: &[f64] = &[0.000_001, 0.000_005, 0.000_02, 0.000_1, 0.000_5, 0.002, 0.01, 0.05, 0.25, 1.0];
+/// Upper bounds in seconds for what crosses a network within a data centre.
+const NETWORK_SECONDS: &[f64] = &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 /// Upper bounds in seconds for what a client or a password hash takes.
 const SLOW_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Upper bounds in bytes of an outbound queue.
@@ -328,6 +450,35 @@ impl Metrics {
                 "countersign_password_hash_seconds",
                 "Time of one password hash, queueing included.",
                 SLOW_SECONDS,
+            ),
+            redis_calls: Counters::register(r, "countersign_redis_calls_total", "Calls of Redis by outcome."),
+            redis_seconds: Histograms::register(
+                r,
+                "countersign_redis_call_seconds",
+                "Time of an answered call of Redis by what it asked.",
+                NETWORK_SECONDS,
+            ),
+            redis_up: Gauges::register(r, "countersign_redis_link_up", "1 while the link to Redis is up."),
+            redis_connects: Counters::register(r, "countersign_redis_connects_total", "Links to Redis that were made."),
+            bus_gaps: Counters::register(
+                r,
+                "countersign_bus_gaps_total",
+                "Times when messages of other nodes may have been lost.",
+            ),
+            bus_drops: Counters::register(r, "countersign_bus_drops_total", "Messages of other nodes that were not handed on."),
+            bus_probes: Counters::register(r, "countersign_bus_probes_total", "Probes of the bus by outcome."),
+            bus_lag_seconds: histogram(
+                "countersign_bus_lag_seconds",
+                "From a message published to the same message heard, by probes.",
+                NETWORK_SECONDS,
+            ),
+            bus_channels: gauge("countersign_bus_channels", "Channels that this node hears on the bus."),
+            cluster_nodes: gauge("countersign_cluster_nodes", "Nodes heard within their lease, this one included."),
+            lease_age_ms: gauge("countersign_lease_age_milliseconds", "Time since the lease was last confirmed."),
+            registry_reaped: counter("countersign_registry_reaped_total", "Entries of dead nodes that this node took out."),
+            registry_restored: counter(
+                "countersign_registry_restored_total",
+                "Entries that the registry had lost and this node wrote again.",
             ),
             supervisor_restarts: counter("countersign_supervisor_restarts_total", "Actors started again by the supervisor."),
             connection_panics: counter("countersign_connection_panics_total", "Connections whose actor panicked."),

@@ -1,5 +1,6 @@
 //! What makes sense: the checks that types cannot make, each naming its key and what helps.
 
+mod cluster;
 mod gateway;
 mod identity;
 mod paths;
@@ -28,6 +29,7 @@ impl Settings {
     pub fn validate(&self) -> Result<(), ConfigFaults> {
         let mut findings = Findings::default();
         server::check(self, &mut findings);
+        cluster::check(self, &mut findings);
         gateway::check(self, &mut findings);
         identity::check(self, &mut findings);
         routing::check(self, &mut findings);

@@ -223,3 +223,21 @@ fn the_authorizer_and_the_log_make_sense() {
     check("authorizer.registry_timeout_ms = 0", "authorizer.registry_timeout_ms");
     check("telemetry.log_filter = 'a=b=c'", "telemetry.log_filter");
 }
+
+#[test]
+fn a_cluster_has_a_redis_that_can_be_named_and_spans_that_fit() {
+    for url in ["redis://h", "redis://:p@h:1/2", "rediss://u:p@h:6380", "unix:///run/redis.sock"] {
+        assert!(keys(&format!("cluster.redis = '{url}'")).is_empty(), "{url}");
+    }
+    for url in ["", "h:6379", "http://h", "redis://"] {
+        check(&format!("cluster.redis = '{url}'"), "cluster.redis");
+    }
+    let secret = toml::from_str::<Settings>("cluster.redis = 'http://:s3cret@h'").unwrap().validate().unwrap_err();
+    assert!(!secret.to_string().contains("s3cret"), "{secret}");
+    check("cluster.prefix = 'a{b}'", "cluster.prefix");
+    check("cluster.password_file = '/nowhere/at/all'", "cluster.password_file");
+    check("cluster = { lease_seconds = 1, heartbeat_ms = 100 }", "cluster.lease_seconds");
+    check("cluster = { lease_seconds = 2, heartbeat_ms = 900 }", "cluster.heartbeat_ms");
+    check("cluster.deaf_after_ms = 1_500", "cluster.heartbeat_ms");
+    check("cluster = { redis = 'redis://h', ca_file = 'Cargo.toml' }", "cluster.ca_file");
+}

@@ -67,7 +67,7 @@ pub trait Effects {
     fn verify_token(&mut self, token: Token);
     /// The connection's token was replaced: in the live state and the registry.
     fn replace_principal(&mut self, principal: &Arc<Principal>);
-    /// `TokenExpired` is due at this time (seconds since the Unix epoch), instead of any before.
+    /// The connection closes with 4401 at this time (seconds since the Unix epoch), instead of at any before.
     fn arm_expiry(&mut self, expires_at: u64);
 
     /// A limit refused something: for the counter.

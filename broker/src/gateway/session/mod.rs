@@ -24,6 +24,7 @@ use self::turn::Turn;
 use super::request::ReplyTo;
 use super::routes::Routes;
 use super::rules::{ChannelRules, Standing};
+use crate::challenge::Decoy;
 use crate::config::{Builtin, Carrier, ChallengeSettings, Fault, RouteSettings, Settings};
 use crate::hub::Dialect;
 use crate::identity::Principal;
@@ -116,6 +117,8 @@ pub struct ChallengeFrame {
     pub server_nonce: [u8; 32],
     /// The program, printed as a function.
     pub source: String,
+    /// Filling for the echo carrier; it chooses nothing.
+    pub decoy: Decoy,
 }
 
 /// What happens to a connection.
@@ -141,11 +144,6 @@ pub enum Event<'a> {
     TokenRefused,
     /// Nobody can say: its issuer's keys cannot be had.
     TokenUnjudged,
-    /// A token expired; a timer that a refresh has overtaken names another time than the connection's token.
-    TokenExpired {
-        /// Seconds since the Unix epoch.
-        expires_at: u64,
-    },
     /// The socket is gone, whoever ended it. The last event, once.
     Closed,
 }

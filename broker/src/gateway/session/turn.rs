@@ -46,7 +46,6 @@ impl<E: Effects> Turn<'_, E> {
             Event::TokenVerified(principal) => self.token_verified(principal),
             Event::TokenRefused => self.token_refused(ErrorCode::TokenInvalid),
             Event::TokenUnjudged => self.token_refused(ErrorCode::NotAvailable),
-            Event::TokenExpired { expires_at } => self.token_expired(expires_at),
             // `Opened` comes once, and `Closed` was taken before.
             Event::Opened | Event::Closed => {}
         }
@@ -288,14 +287,6 @@ impl<E: Effects> Turn<'_, E> {
     fn token_refused(&mut self, code: ErrorCode) {
         if let Some(to) = self.state.refresh.take() {
             self.fail_request(&to, code.into());
-        }
-    }
-
-    /// A token expired: the connection's own, or one that a refresh has replaced.
-    fn token_expired(&mut self, expires_at: u64) {
-        let current = self.state.facts.principal.as_ref().is_some_and(|principal| principal.expires_at <= expires_at);
-        if current && self.config.expiry_ends_connection {
-            self.close(CloseReason::Token);
         }
     }
 

@@ -1,0 +1,323 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use countersign_node_proto::Invalidate;
+
+use super::*;
+use crate::cluster::conformance::{self, Ear, numbered, publication};
+use crate::config::Seconds;
+use crate::link::RedisTarget;
+use crate::link::testing::{self, SlowWay, TestRedis, link_to};
+
+fn id(node: u8) -> NodeId {
+    NodeId::from_bytes([node; 8])
+}
+
+/// A node's bus over a link, and what it hears.
+struct TestNode {
+    bus: Arc<RedisBus>,
+    ear: Arc<Ear>,
+}
+
+impl TestNode {
+    fn over(link: CommandLink, node: u8, settings: &ClusterSettings) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let bus = RedisBus::start(link, Layout::new("test").unwrap(), id(node), settings, metrics);
+        let ear = Arc::new(Ear::default());
+        bus.listen(ear.clone());
+        Self { bus, ear }
+    }
+
+    /// Listens before this returns.
+    async fn at(address: std::net::SocketAddr, node: u8) -> Self {
+        // A lease that no test outlives: the doubt at its end is tested on its own.
+        let settings = ClusterSettings { lease_seconds: Seconds(600), ..testing::settings(address) };
+        let node = Self::over(link_to(address).await, node, &settings);
+        node.bus.listening().await;
+        node
+    }
+
+    async fn on(redis: &TestRedis, node: u8) -> Self {
+        Self::at(redis.address(), node).await
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.bus.shared.metrics
+    }
+
+    fn proven(&self) -> u64 {
+        self.metrics().bus_probes.of(ProbeOutcome::Heard).get()
+    }
+}
+
+async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "within 5 s: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Delivery works from one node to the other, by channel.
+async fn delivers(from: &TestNode, to: &TestNode, number: usize) {
+    to.bus.subscribe(&ChannelName::new("room").unwrap());
+    eventually("the publication is delivered", async || {
+        let said = from.bus.publish(publication("room", number)).await;
+        said == Ok(1) && to.ear.heard().contains(&NodeMessage::Publication(publication("room", number)))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn redis_bus_conforms() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let attached = Mutex::new(Vec::new());
+    conformance::run(async |node, listener| {
+        let settings = ClusterSettings { lease_seconds: Seconds(600), ..testing::settings(redis.address()) };
+        let metrics = Arc::new(Metrics::new());
+        let bus = RedisBus::start(redis.link().await, Layout::new("test").unwrap(), node, &settings, metrics);
+        bus.listen(listener);
+        bus.listening().await;
+        attached.lock().unwrap().push(bus.clone());
+        bus as Arc<dyn Bus>
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn concurrent_speakers_make_no_gap() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let (one, two) = (TestNode::on(&redis, 1).await, TestNode::on(&redis, 2).await);
+    let said = (0..2_000).map(|number| {
+        let bus = one.bus.clone();
+        async move {
+            match number % 2 {
+                0 => bus.broadcast(numbered(number)).await,
+                _ => bus.send(id(2), numbered(number)).await,
+            }
+        }
+    });
+    futures_util::future::try_join_all(said).await.unwrap();
+    eventually("all is heard", async || two.ear.heard().len() == 2_000).await;
+    assert_eq!(two.ear.gaps(), 0);
+    let round_trips = one.bus.shared.link.metrics().redis_seconds.of(crate::telemetry::RedisCall::Publish).get_sample_count();
+    assert!(round_trips < 500, "2,000 messages took {round_trips} round trips");
+}
+
+#[tokio::test]
+async fn a_message_to_a_node_that_is_not_there_fails() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let one = TestNode::on(&redis, 1).await;
+    assert!(one.bus.send(id(9), numbered(1)).await.is_err());
+}
+
+#[tokio::test]
+async fn silence_ends_with_each_probe() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let one = TestNode::on(&redis, 1).await;
+    eventually("three probes are heard", async || one.proven() >= 3).await;
+    assert!(one.bus.silence() < Duration::from_secs(1));
+    redis.freeze();
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert!(one.bus.silence() > Duration::from_secs(1), "nothing is proven while nothing is heard");
+    redis.thaw();
+    eventually("the silence ends", async || one.bus.silence() < Duration::from_millis(400)).await;
+}
+
+#[tokio::test]
+async fn the_bus_recovers_by_itself_after_redis_was_killed_and_came_back_empty() {
+    let Some(mut redis) = TestRedis::start().await else { return };
+    let (one, two) = (TestNode::on(&redis, 1).await, TestNode::on(&redis, 2).await);
+    delivers(&one, &two, 1).await;
+    assert_eq!((one.ear.gaps(), two.ear.gaps()), (0, 0));
+    redis.kill();
+    eventually("the loss is told", async || one.ear.gaps() > 0 && two.ear.gaps() > 0).await;
+    assert!(one.bus.publish(publication("room", 2)).await.is_err());
+    assert!(one.bus.broadcast(numbered(2)).await.is_err());
+    let told = two.ear.gaps();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    redis.restart().await;
+    delivers(&one, &two, 3).await;
+    eventually("both are proven", async || [&one, &two].iter().all(|node| node.bus.silence() < Duration::from_millis(500)))
+        .await;
+    assert!(two.ear.gaps() > told, "what was said before the new link listened may have passed by");
+}
+
+#[tokio::test]
+async fn a_stall_of_three_seconds_is_survived() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let (one, two) = (TestNode::on(&redis, 1).await, TestNode::on(&redis, 2).await);
+    delivers(&one, &two, 1).await;
+    redis.freeze();
+    let frozen = tokio::time::Instant::now();
+    assert!(one.bus.publish(publication("room", 2)).await.is_err());
+    assert!(frozen.elapsed() < Duration::from_secs(1), "the deadline is half a second: {:?}", frozen.elapsed());
+    // Subscribing never waits, and holds once Redis is back.
+    two.bus.subscribe(&ChannelName::new("meanwhile").unwrap());
+    tokio::time::sleep_until(frozen + Duration::from_secs(3)).await;
+    redis.thaw();
+    delivers(&one, &two, 3).await;
+    eventually("what was subscribed meanwhile holds", async || one.bus.publish(publication("meanwhile", 4)).await == Ok(1))
+        .await;
+}
+
+#[tokio::test]
+async fn a_slow_redis_delays_nobody_beyond_the_deadline() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let way = SlowWay::to(redis.address()).await;
+    let (one, two) = (TestNode::at(way.address(), 1).await, TestNode::at(way.address(), 2).await);
+    delivers(&one, &two, 1).await;
+    way.delay(Duration::from_secs(2));
+    let asked = tokio::time::Instant::now();
+    assert!(one.bus.broadcast(numbered(1)).await.is_err());
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    way.delay(Duration::ZERO);
+    delivers(&one, &two, 2).await;
+}
+
+/// The subscription is gone and the connection is not: only a probe can tell.
+#[tokio::test]
+async fn a_link_that_is_up_but_deaf_is_built_anew() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let way = DeafWay::to(redis.address()).await;
+    let settings = ClusterSettings { lease_seconds: Seconds(600), ..testing::settings(way.address) };
+    let two = TestNode::over(link_to(way.address).await, 2, &settings);
+    two.bus.listening().await;
+    let one = TestNode::on(&redis, 1).await;
+    delivers(&one, &two, 1).await;
+    way.swallow_pushes();
+    eventually("the deaf link is built anew", async || two.metrics().bus_probes.of(ProbeOutcome::Deaf).get() > 0).await;
+    delivers(&one, &two, 2).await;
+    assert!(two.ear.gaps() > 0);
+}
+
+#[tokio::test]
+async fn without_redis_the_bus_starts_and_does_not_spin() {
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = nobody.local_addr().unwrap();
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&attempts);
+    let closing = tokio::spawn(async move {
+        while let Ok((connection, _)) = nobody.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            drop(connection);
+        }
+    });
+    let settings = testing::settings(address);
+    let link = CommandLink::start(RedisTarget::new(&settings).unwrap(), Arc::new(Metrics::new()));
+    let node = TestNode::over(link, 1, &settings);
+    node.bus.subscribe(&ChannelName::new("room").unwrap());
+    let asked = tokio::time::Instant::now();
+    assert!(node.bus.publish(publication("room", 1)).await.is_err());
+    assert!(asked.elapsed() < Duration::from_millis(200), "without a link it fails at once");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let attempts = attempts.load(Ordering::Relaxed);
+    assert!((4..40).contains(&attempts), "{attempts} attempts of two links in 3 s");
+    assert!(node.bus.silence() > Duration::from_secs(2));
+    closing.abort();
+}
+
+#[tokio::test]
+async fn what_a_newer_node_says_is_skipped_and_what_nobody_says_is_a_gap() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let one = TestNode::on(&redis, 1).await;
+    let all = one.bus.shared.layout.topic(&Topic::Broadcast);
+    // {"v": 2, "n": 8 bytes of 3, "k": "handover"}
+    let newer = [&b"\x83\xa1v\x02\xa1n\xc4\x08\x03\x03\x03\x03\x03\x03\x03\x03\xa1k\xa8handover"[..]].concat();
+    publish_raw(&redis, &all, &newer).await;
+    eventually("it is counted", async || one.metrics().bus_drops.of(BusDrop::UnknownKind).get() == 1).await;
+    assert_eq!(one.ear.gaps(), 0);
+    publish_raw(&redis, &all, b"\xff\x00 no frame").await;
+    eventually("it is counted", async || one.metrics().bus_drops.of(BusDrop::Unreadable).get() == 1).await;
+    eventually("a gap is told", async || one.ear.gaps() == 1).await;
+    let lost = Message::Node(NodeMessage::Invalidate(Invalidate::All)).encode().unwrap();
+    for sequence in [5, 9] {
+        let envelope = countersign_node_proto::Envelope { from: id(4), sequence, sent_at_ms: 0 };
+        publish_raw(&redis, &all, &lost.seal(&envelope).unwrap()).await;
+    }
+    eventually("a missing number is a gap", async || one.ear.gaps() == 2).await;
+}
+
+#[tokio::test]
+async fn a_node_that_falls_silent_is_told_within_its_lease() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let settings = ClusterSettings { lease_seconds: Seconds(1), ..testing::settings(redis.address()) };
+    let one = TestNode::over(redis.link().await, 1, &settings);
+    let two = TestNode::over(redis.link().await, 2, &settings);
+    eventually("each hears the other", async || one.metrics().cluster_nodes.get() == 2).await;
+    let doubts = || one.metrics().bus_gaps.of(BusGap::PeerLost).get();
+    // The doubt about nodes that died before this one listened.
+    eventually("the first doubt is over", async || doubts() == 1).await;
+    drop(two);
+    eventually("the silence is told, twice", async || doubts() == 3).await;
+    assert_eq!(one.metrics().cluster_nodes.get(), 1);
+}
+
+#[tokio::test]
+async fn many_channels_are_heard_after_a_new_link() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let (one, two) = (TestNode::on(&redis, 1).await, TestNode::on(&redis, 2).await);
+    let channel = |number: u32| ChannelName::new(&format!("c{number}")).unwrap();
+    (0..3_000).for_each(|number| two.bus.subscribe(&channel(number)));
+    eventually("all are heard", async || two.metrics().bus_channels.get() == 3_000).await;
+    (0..1_000).for_each(|number| two.bus.unsubscribe(&channel(number)));
+    redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    eventually("the rest is heard again", async || {
+        let said = |name| one.bus.publish(publication(name, 1));
+        (said("c999").await, said("c1000").await, said("c2999").await) == (Ok(0), Ok(1), Ok(1))
+    })
+    .await;
+}
+
+async fn publish_raw(redis: &TestRedis, topic: &str, frame: &[u8]) {
+    let client = redis::Client::open(format!("redis://{}", redis.address())).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let got: usize = redis::cmd("PUBLISH").arg(topic).arg(frame).query_async(&mut connection).await.unwrap();
+    assert!(got > 0);
+}
+
+/// A way to Redis on which, once told so, connections that exist by then carry no pushes any more: an answer that begins a
+/// RESP3 push is swallowed.
+struct DeafWay {
+    address: std::net::SocketAddr,
+    deaf: watch::Sender<u64>,
+}
+
+impl DeafWay {
+    async fn to(redis: std::net::SocketAddr) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let deaf = watch::Sender::new(0);
+        let told = deaf.subscribe();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(Self::carry(client, redis, told.clone()));
+            }
+        });
+        Self { address, deaf }
+    }
+
+    fn swallow_pushes(&self) {
+        self.deaf.send_modify(|times| *times += 1);
+    }
+
+    async fn carry(client: tokio::net::TcpStream, redis: std::net::SocketAddr, deaf: watch::Receiver<u64>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let server = tokio::net::TcpStream::connect(redis).await.unwrap();
+        let born = *deaf.borrow();
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
+        let answers = async {
+            let mut buffer = vec![0; 65_536];
+            while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+                let swallowed = *deaf.borrow() > born && buffer[0] == b'>';
+                if !swallowed && to_client.write_all(&buffer[..read]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = answers => {}
+            _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+        }
+    }
+}

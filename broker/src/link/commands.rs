@@ -1,0 +1,270 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, PushKind, ServerErrorKind, Value};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
+
+use super::{RedisTarget, Task, keep};
+use crate::backoff::Backoff;
+use crate::telemetry::{Metrics, RedisCall, RedisLinkLabel, RedisOutcome};
+
+/// Calls that wait for an answer at once; more fail at once, so that a Redis that is stuck does not gather callers.
+const CALLS_MAX: usize = 4_096;
+/// First and longest pause between attempts to connect.
+pub(crate) const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// An idle link is asked this often whether it lives.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// A link that answers nothing for this long is built anew. Longer than a stall that passes: what is queued on the link
+/// then still arrives, in order.
+const MUTE_MAX: Duration = Duration::from_secs(5);
+/// A link that lived so long is no failed attempt: the next pause is the shortest again.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// Why a call of Redis brought no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// There is no link at the moment. May be repeated; nothing was asked.
+    #[error("no link to redis")]
+    Disconnected,
+    /// No answer in time. It may have been done, or may yet be done.
+    #[error("redis did not answer in time")]
+    TimedOut,
+    /// The link broke meanwhile. It may have been done.
+    #[error("link to redis broke: {0}")]
+    Broken(String),
+    /// Redis said no.
+    #[error("redis refused: {0}")]
+    Refused(String),
+    /// Too many calls wait already. May be repeated; nothing was asked.
+    #[error("too many calls wait for redis")]
+    Overloaded,
+}
+
+/// The connection of this node on which all commands go, pipelined.
+///
+/// A cheap handle; all clones are one link. It ends with the last of them.
+#[derive(Clone)]
+pub struct CommandLink {
+    shared: Arc<Shared>,
+    _task: Arc<Task>,
+}
+
+struct Shared {
+    target: RedisTarget,
+    current: ArcSwapOption<Connected>,
+    epochs: AtomicU64,
+    lost: Notify,
+    /// There is a link.
+    up: watch::Sender<bool>,
+    calls: Semaphore,
+    metrics: Arc<Metrics>,
+}
+
+/// One life of the link.
+pub struct Connected {
+    connection: MultiplexedConnection,
+    /// Counts the link's lives, from 1: what was sent on an older one may still arrive after what is sent on this one.
+    pub epoch: u64,
+}
+
+impl CommandLink {
+    /// A link that connects in the background, for ever. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn start(target: RedisTarget, metrics: Arc<Metrics>) -> Self {
+        let shared = Arc::new(Shared {
+            target,
+            current: ArcSwapOption::empty(),
+            epochs: AtomicU64::new(0),
+            lost: Notify::new(),
+            up: watch::Sender::new(false),
+            calls: Semaphore::new(CALLS_MAX),
+            metrics,
+        });
+        let task = keep("redis command link", {
+            let shared = Arc::clone(&shared);
+            move || Arc::clone(&shared).run()
+        });
+        Self { shared, _task: Arc::new(task) }
+    }
+
+    /// Where it leads.
+    #[must_use]
+    pub fn target(&self) -> &RedisTarget {
+        &self.shared.target
+    }
+
+    /// What it counts.
+    #[cfg(test)]
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// Waits until there is a link. Bound it: Redis may be away.
+    pub async fn up(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.shared.up.subscribe().wait_for(|up| *up).await;
+    }
+
+    /// The link as it is now.
+    ///
+    /// # Errors
+    /// [`LinkError::Disconnected`].
+    pub fn connected(&self) -> Result<Arc<Connected>, LinkError> {
+        self.shared.current.load_full().ok_or_else(|| {
+            self.shared.metrics.redis_calls.of(RedisOutcome::Disconnected).inc();
+            LinkError::Disconnected
+        })
+    }
+
+    /// Sends commands in one round trip; an answer for each, which may be an error of that command alone.
+    ///
+    /// # Errors
+    /// [`LinkError`], within the deadline of the target.
+    pub async fn call(&self, what: RedisCall, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
+        let connected = self.connected()?;
+        self.call_on(&connected, what, commands).await
+    }
+
+    /// [`CommandLink::call`] on a certain life of the link.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn call_on(
+        &self,
+        connected: &Arc<Connected>,
+        what: RedisCall,
+        commands: &Pipeline,
+    ) -> Result<Vec<Value>, LinkError> {
+        let started = Instant::now();
+        let result = self.shared.exchange(connected, commands).await;
+        self.shared.metrics.redis_calls.of(outcome(&result)).inc();
+        if result.is_ok() {
+            self.shared.metrics.redis_seconds.of(what).observe(started.elapsed().as_secs_f64());
+        }
+        result
+    }
+}
+
+impl Shared {
+    /// Connects, watches, and connects again.
+    async fn run(self: Arc<Self>) {
+        self.current.store(None);
+        let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
+        let mut told = false;
+        loop {
+            match self.connect().await {
+                Ok(connected) => {
+                    told = false;
+                    let since = Instant::now();
+                    self.current.store(Some(Arc::clone(&connected)));
+                    self.up.send_replace(true);
+                    self.metrics.redis_up.of(RedisLinkLabel::Commands).set(1);
+                    let cause = self.watch(&connected).await;
+                    self.current.store(None);
+                    self.up.send_replace(false);
+                    self.metrics.redis_up.of(RedisLinkLabel::Commands).set(0);
+                    tracing::warn!(redis = self.target.address(), cause, "command link to redis lost");
+                    if since.elapsed() > SETTLED {
+                        backoff.reset();
+                    }
+                }
+                // Once per outage: the attempts go on for as long as it lasts.
+                Err(error) if !std::mem::replace(&mut told, true) => {
+                    tracing::warn!(redis = self.target.address(), %error, "redis cannot be reached, trying on");
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+
+    async fn connect(self: &Arc<Self>) -> Result<Arc<Connected>, LinkError> {
+        let epoch = self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
+        let weak = Arc::downgrade(self);
+        let pushed = move |info: redis::PushInfo| {
+            if let (PushKind::Disconnection, Some(shared)) = (info.kind, weak.upgrade()) {
+                shared.lose(epoch);
+            }
+        };
+        let connection = self.target.connect(pushed).await?;
+        self.metrics.redis_connects.of(RedisLinkLabel::Commands).inc();
+        tracing::info!(redis = self.target.address(), epoch, "command link to redis is up");
+        Ok(Arc::new(Connected { connection, epoch }))
+    }
+
+    /// Returns when this life of the link has ended, and says why.
+    async fn watch(&self, connected: &Arc<Connected>) -> &'static str {
+        let mut answered = Instant::now();
+        let mut ping = Pipeline::new();
+        ping.cmd("PING");
+        loop {
+            tokio::select! {
+                () = self.lost.notified() => {
+                    // The notice of an older life may come late.
+                    if self.current.load().is_none() {
+                        return "closed";
+                    }
+                }
+                () = tokio::time::sleep(PING_INTERVAL) => match self.exchange(connected, &ping).await {
+                    Ok(_) => answered = Instant::now(),
+                    Err(_) if self.current.load().is_none() => return "closed",
+                    Err(_) if answered.elapsed() > MUTE_MAX => return "mute",
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    /// One exchange within the deadline.
+    async fn exchange(&self, connected: &Arc<Connected>, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
+        let _permit = self.calls.try_acquire().map_err(|_| LinkError::Overloaded)?;
+        let mut connection = connected.connection.clone();
+        let answer = connection.send_packed_commands(commands, 0, commands.len());
+        match tokio::time::timeout(self.target.command_timeout, answer).await {
+            Ok(Ok(values)) => {
+                if values.iter().any(must_connect_anew) {
+                    self.lose(connected.epoch);
+                }
+                Ok(values)
+            }
+            Ok(Err(error)) => {
+                if error.is_unrecoverable_error() {
+                    self.lose(connected.epoch);
+                }
+                Err(LinkError::Broken(error.to_string()))
+            }
+            Err(_) => Err(LinkError::TimedOut),
+        }
+    }
+
+    /// Ends a life of the link, unless a later one began.
+    fn lose(&self, epoch: u64) {
+        let current = self.current.load_full();
+        if current.is_some_and(|current| current.epoch == epoch) {
+            self.current.store(None);
+            self.lost.notify_one();
+        }
+    }
+}
+
+/// A server that became a replica says so on writes only; what the address leads to may be another one by now.
+fn must_connect_anew(value: &Value) -> bool {
+    let Value::ServerError(error) = value else { return false };
+    matches!(error.kind(), Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
+}
+
+fn outcome(result: &Result<Vec<Value>, LinkError>) -> RedisOutcome {
+    match result {
+        Ok(values) if values.iter().any(|value| matches!(value, Value::ServerError(_))) => RedisOutcome::Refused,
+        Ok(_) => RedisOutcome::Ok,
+        Err(LinkError::Disconnected) => RedisOutcome::Disconnected,
+        Err(LinkError::TimedOut) => RedisOutcome::TimedOut,
+        Err(LinkError::Broken(_)) => RedisOutcome::Broken,
+        Err(LinkError::Refused(_)) => RedisOutcome::Refused,
+        Err(LinkError::Overloaded) => RedisOutcome::Overloaded,
+    }
+}
