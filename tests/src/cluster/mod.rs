@@ -65,6 +65,8 @@ pub struct Cluster {
     pub redis: Redis,
     balancer: Option<Balancer>,
     plans: Vec<Plan>,
+    /// Its folder holds the data that all nodes share.
+    _shared: Plan,
     _place: SemaphorePermit<'static>,
 }
 
@@ -132,7 +134,7 @@ impl ClusterPlan {
             })
             .collect();
         let nodes: Vec<Node> = plans.iter().map(Plan::start).collect();
-        let mut cluster = Cluster { nodes, ways, redis, balancer: None, plans, _place: place };
+        let mut cluster = Cluster { nodes, ways, redis, balancer: None, plans, _shared: base, _place: place };
         cluster.becomes_whole().await;
         if let Some(balancer) = &mut balancer {
             balancer.start(&cluster.nodes).await;
