@@ -158,4 +158,16 @@ mod tests {
         }
         assert_eq!(seen.len(), CloseLabel::ALL.len());
     }
+
+    #[test]
+    fn the_readme_holds_the_same_table() {
+        let readme = include_str!("../../README.md");
+        let (_, section) = readme.split_once("### Close codes").unwrap();
+        let documented: Vec<&str> = section.lines().filter(|line| line.starts_with("| 1") || line.starts_with("| 4")).collect();
+        let row = |row: &CloseRow| {
+            let again = if row.reconnect { "yes, with jitter" } else { "no" };
+            format!("| {} | {} | {again} |", row.code, row.text)
+        };
+        assert_eq!(documented, CloseReason::TABLE.iter().map(row).collect::<Vec<_>>());
+    }
 }

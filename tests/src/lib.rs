@@ -4,6 +4,7 @@
 //! - [`cluster`] starts several of them with a Redis and a balancer, breaks parts of it, and checks what was promised.
 //! - [`http`], [`socket`] and [`raw`] are three clients: requests, messages, and single bytes of frames.
 //! - [`solver`] evaluates challenge programs in a JavaScript engine; [`browser`] drives a headless Chromium.
+//! - [`redis`] starts a Redis of the test's own, and kills it.
 //! - [`tokens`] is an issuer of the tests' own; [`metrics`] reads a scrape; [`poll`] waits for conditions, never for time.
 //!
 //! Nothing here knows the code of a node: what the suite shows is what any client sees.
@@ -19,6 +20,7 @@ pub mod pages;
 pub mod poll;
 pub mod port;
 pub mod raw;
+pub mod redis;
 pub mod socket;
 pub mod solver;
 pub mod tokens;

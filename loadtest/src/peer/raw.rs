@@ -1,12 +1,17 @@
 //! The physical limit of fan-out with one write per message: a loop of blocking writes over plain TCP.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use socket2::{Domain, Socket, Type};
 
 use super::{Addresses, wait_for_end_of_input};
 use crate::wire::server_text_frame;
 use crate::{Outcome, output};
+
+/// Connections that may wait to be accepted; the kernel caps it by its own setting.
+const BACKLOG: i32 = 4_096;
 
 /// Everyone who connected.
 type Subscribers = Arc<Mutex<Vec<TcpStream>>>;
@@ -18,7 +23,7 @@ type Subscribers = Arc<Mutex<Vec<TcpStream>>>;
 /// # Errors
 /// If it cannot listen.
 pub(crate) fn run(payload_len: usize) -> Outcome<()> {
-    let public = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let public = listen()?;
     let publish = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     output::line(&Addresses { public: public.local_addr()?, inner: publish.local_addr()? })?;
     let subscribers = Subscribers::default();
@@ -33,6 +38,14 @@ pub(crate) fn run(payload_len: usize) -> Outcome<()> {
     });
     wait_for_end_of_input();
     Ok(())
+}
+
+/// A listener with a long backlog: a client whose connection falls off the default one believes that it is connected.
+fn listen() -> Outcome<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn accept(listener: &TcpListener, subscribers: &Subscribers) {

@@ -1,7 +1,7 @@
 use std::io::{self, BufRead as _};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -20,7 +20,7 @@ const EVENTS_MAX: usize = 1_024;
 /// Bytes of the shared read buffer.
 const READ_BUFFER: usize = 64 * 1024;
 
-/// An order whose sockets get nothing at all for this long has failed.
+/// An order that comes no nearer to its goal for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Follows orders until standard input ends.
@@ -36,9 +36,6 @@ pub(crate) fn run() -> Outcome<()> {
     let mut events = Events::with_capacity(EVENTS_MAX);
     loop {
         poll.poll(&mut events, Some(PATIENCE)).or_else(ignore_interrupt)?;
-        if events.is_empty() {
-            swarm.despair();
-        }
         for event in &events {
             if event.token() != ORDERS {
                 swarm.handle(event.token().0, event.is_writable());
@@ -48,6 +45,7 @@ pub(crate) fn run() -> Outcome<()> {
             return Ok(());
         }
         swarm.dial(&poll)?;
+        swarm.watch_progress();
         swarm.answer_if_done()?;
     }
 }
@@ -97,6 +95,8 @@ struct Swarm {
     /// Sockets that were started and are not ready.
     on_their_way: usize,
     goal: Option<Goal>,
+    /// Sockets and messages so far, and since when that is the number.
+    progress: (u64, Instant),
     reply: Reply,
 }
 
@@ -109,7 +109,16 @@ impl Swarm {
             messages: 0,
             ids: Vec::new(),
         };
-        Self { connections: Vec::new(), shared, wanted: None, to_dial: 0, on_their_way: 0, goal: None, reply: Reply::default() }
+        Self {
+            connections: Vec::new(),
+            shared,
+            wanted: None,
+            to_dial: 0,
+            on_their_way: 0,
+            goal: None,
+            progress: (0, Instant::now()),
+            reply: Reply::default(),
+        }
     }
 
     /// Takes the orders that came in.
@@ -124,6 +133,7 @@ impl Swarm {
     }
 
     fn begin(&mut self, order: Order) -> Outcome<()> {
+        self.progress.1 = Instant::now();
         match order {
             Order::Connect(connect) => {
                 self.shared.approach = connect.approach.clone();
@@ -200,9 +210,14 @@ impl Swarm {
         }
     }
 
-    /// Gives up what the current order waits for: nothing came in for too long.
-    fn despair(&mut self) {
+    /// Gives up what the current order waits for, if it came no nearer for too long.
+    fn watch_progress(&mut self) {
         let Some(goal) = &self.goal else { return };
+        let progress = self.shared.messages + (self.reply.ready + self.reply.failed) as u64;
+        if progress != self.progress.0 || self.progress.1.elapsed() < PATIENCE {
+            self.progress = if progress == self.progress.0 { self.progress } else { (progress, Instant::now()) };
+            return;
+        }
         let missing = match goal {
             Goal::Connected => format!("{} sockets are not ready", self.to_dial + self.on_their_way),
             Goal::Messages(messages) => format!("{} of {messages} messages came", self.shared.messages),

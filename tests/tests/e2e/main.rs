@@ -1,7 +1,7 @@
 //! The end-to-end suite: real clients against real nodes.
 //!
 //! Each module holds one promise: the wire below ([`rfc6455`]), the socket's life ([`gateway`]), the two systems whose clients
-//! must keep working ([`secured_socket`], [`domain_security`]), the answer to a proxy ([`authorizer`]), delivery ([`channels`]),
+//! must keep working ([`secured_socket`], [`domain_security`]), the answer to a proxy ([`authorizer`]), delivery ([`channels`]), nodes as one ([`cluster`]),
 //! the page ([`demo_page`]), going away ([`drain`]), many sockets at once ([`scale`]), the command line ([`config_cli`]) and
 //! what a scrape shows ([`metrics`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
@@ -9,6 +9,7 @@
 
 mod authorizer;
 mod channels;
+mod cluster;
 mod config_cli;
 mod demo_page;
 mod domain_security;

@@ -89,7 +89,8 @@ async fn ten_thousand_idle_two_thousand_leaving_a_hundred_refused_a_second() {
     drop(sockets);
     node.metric_reaches("countersign_connections", &[], 0.0).await;
     eventually("descriptors are back", || async { (node.descriptors() <= descriptors_empty + 10).then_some(()) }).await;
-    // The allocator needs some rounds to settle; what grows by the same amount in each is a leak.
+    // Buffers are allocated whole and touched in part, and it takes some rounds until every page of the heap was touched: what
+    // a connection costs then is up to twice what it costs on a fresh node. Growth that does not level off is a leak.
     let mut full = vec![rss_full];
     for _ in 0..ROUNDS {
         let sockets = open(&node, SOCKETS).await;
@@ -97,9 +98,10 @@ async fn ten_thousand_idle_two_thousand_leaving_a_hundred_refused_a_second() {
         full.push(node.rss_kib());
         drop(sockets);
         node.metric_reaches("countersign_connections", &[], 0.0).await;
+        eventually("descriptors are back", || async { (node.descriptors() <= descriptors_empty + 10).then_some(()) }).await;
     }
     eprintln!("KiB when full, round by round: {full:?}");
-    let (last, before) = (full[ROUNDS], full[ROUNDS - 1]);
-    assert!(last < before + before / 20, "memory grows round by round: {full:?} KiB");
+    let (last, most) = (full[ROUNDS], full[..ROUNDS].iter().max().copied().unwrap_or(0));
+    assert!(last < most + most / 20, "memory grows round by round: {full:?} KiB");
     assert!(node.metrics().await.sum("countersign_connection_panics_total", &[]) < 0.5);
 }
