@@ -43,14 +43,12 @@ impl Balancer {
         let log = File::create(self.folder.path().join("log")).expect("the log can be written");
         let mut command = Command::new("haproxy");
         command.arg("-f").arg(node::root().join("deploy/proxies/haproxy-cluster.cfg"));
-        for (name, address) in
-            [("BIND", self.public), ("BIND_ADMIN", self.admin), ("BIND_METRICS", self.metrics)].into_iter()
-        {
-            command.env(format!("COUNTERSIGN_{name}"), address.to_string());
-        }
+        command.env("BALANCER_BIND", self.public.to_string());
+        command.env("BALANCER_BIND_ADMIN", self.admin.to_string());
+        command.env("BALANCER_BIND_METRICS", self.metrics.to_string());
         for (node, number) in nodes.iter().zip(1..) {
-            command.env(format!("COUNTERSIGN_NODE_{number}"), node.gateway.to_string());
-            command.env(format!("COUNTERSIGN_ADMIN_{number}"), node.admin.to_string());
+            command.env(format!("BALANCER_NODE_{number}"), node.gateway.to_string());
+            command.env(format!("BALANCER_ADMIN_{number}"), node.admin.to_string());
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().expect("`haproxy` is on the PATH; tests/run installs it"));

@@ -112,7 +112,12 @@ impl Decisions {
                 }
             }
         }
-        assert!(broken.is_empty(), "{} answers break the promise, the first: {:?}", broken.len(), &broken[..broken.len().min(5)]);
+        assert!(
+            broken.is_empty(),
+            "{} answers break the promise, the first: {:?}",
+            broken.len(),
+            &broken[..broken.len().min(5)]
+        );
         log.values().map(Vec::len).sum()
     }
 }

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::process::Output;
 
 use countersign_tests::cluster::{ClusterPlan, ORIGIN, node_becomes};
+use countersign_tests::eventually;
 use countersign_tests::http::{self, Request};
 use countersign_tests::socket::{Dial, Incoming};
 use countersign_tests::solver::solve;
-use countersign_tests::eventually;
 use serde_json::{Value, json};
 
 const RULES: &str = r#"
@@ -76,7 +76,9 @@ async fn a_balancer_without_stickiness_spreads_sockets_and_any_request_finds_the
     eventually("all nodes know the subscribers of the others", || async {
         let mut nodes = HashSet::new();
         for _ in 0..3 {
-            nodes.insert(cluster.api("publish", &json!({ "channel": "room:all", "data": "first" })).await.json()["nodes"].as_u64());
+            nodes.insert(
+                cluster.api("publish", &json!({ "channel": "room:all", "data": "first" })).await.json()["nodes"].as_u64(),
+            );
         }
         (nodes == HashSet::from([Some(3)])).then_some(())
     })

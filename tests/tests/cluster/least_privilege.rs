@@ -10,7 +10,8 @@ use countersign_tests::{eventually, http, node};
 use serde_json::json;
 
 /// Commands that need no permission, and those of the tests themselves.
-const OTHERS: [&str; 9] = ["hello", "auth", "acl|log", "config|resetstat", "info", "keys", "client|setinfo", "client|list", "quit"];
+const OTHERS: [&str; 9] =
+    ["hello", "auth", "acl|log", "config|resetstat", "info", "keys", "client|setinfo", "client|list", "quit"];
 
 /// What the ACL file allows.
 fn allowed() -> BTreeSet<String> {
@@ -22,7 +23,8 @@ fn allowed() -> BTreeSet<String> {
 /// What Redis was asked.
 async fn used(redis: &Redis) -> BTreeSet<String> {
     let stats = redis.ask(&["INFO", "commandstats"]).await.texts().concat();
-    let names = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(':')).map(|(name, _)| name.to_owned());
+    let names =
+        stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(':')).map(|(name, _)| name.to_owned());
     names.filter(|name| !OTHERS.contains(&name.as_str())).collect()
 }
 
@@ -64,6 +66,7 @@ async fn the_acl_file_allows_what_a_node_does_and_nothing_else() {
     let allowed = allowed();
     let needless: Vec<_> = allowed.difference(&used).collect();
     assert!(needless.is_empty(), "allowed and not used: {needless:?}");
-    let foreign: Vec<_> = used.difference(&allowed).filter(|name| !name.starts_with("client|") && *name != "acl|setuser").collect();
+    let foreign: Vec<_> =
+        used.difference(&allowed).filter(|name| !name.starts_with("client|") && *name != "acl|setuser").collect();
     assert!(foreign.is_empty(), "used and not allowed: {foreign:?}");
 }

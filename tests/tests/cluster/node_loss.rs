@@ -40,7 +40,8 @@ async fn a_killed_node_is_forgotten_within_the_lease_and_leaves_nothing() {
     cluster.nodes[0].kill();
     let killed = Instant::now();
     for node in [1, 2] {
-        eventually("all are denied", || async { (answers(&cluster, node, &ids, 401).await == CONNECTIONS).then_some(()) }).await;
+        eventually("all are denied", || async { (answers(&cluster, node, &ids, 401).await == CONNECTIONS).then_some(()) })
+            .await;
         let took = killed.elapsed();
         eprintln!("node {node} denies all {CONNECTIONS} after {took:?}");
         assert!(took < LEASE + SLACK, "node {node}: {took:?}");

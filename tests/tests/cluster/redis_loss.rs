@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use countersign_tests::cluster::decisions::{Decisions, Fault, Subject};
 use countersign_tests::cluster::delivery::{Delivery, RULE};
 use countersign_tests::cluster::{Cluster, ClusterPlan, LEASE, RECOVERY, STALE_LIMIT};
-use countersign_tests::socket::Socket;
 use countersign_tests::eventually;
+use countersign_tests::socket::Socket;
 
 /// What was sent so long before a fault began may be lost with it.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
@@ -117,13 +117,13 @@ async fn check(loss: Loss) {
     let after = Instant::now();
     delivery.flows(after).await;
     delivery.flows(Instant::now()).await;
-    let outcome = delivery.finish().await;
-    outcome.check(&[(begun - ON_ITS_WAY, returned + RECOVERY)]);
     let fault = Fault { span: (begun, ended), nodes: vec![0, 1, 2], silent: loss.is_silent() };
     let answers = decisions.check(&[fault]).await;
+    // What closed meanwhile is gone, and the unverified one was closed for its silence: only the listeners are left.
+    eventually("redis knows what is true", || async { (cluster.redis.keys("*:entry:*").await.len() == 3).then_some(()) }).await;
+    let outcome = delivery.finish().await;
+    outcome.check(&[(begun - ON_ITS_WAY, returned + RECOVERY)]);
     eprintln!("{} published, {} lost on their way to other nodes, {answers} decisions", outcome.published(), outcome.lost());
-    // What closed meanwhile is gone: only the listeners and the unverified one are left.
-    eventually("redis knows what is true", || async { (cluster.redis.keys("*:entry:*").await.len() == 4).then_some(()) }).await;
 }
 
 #[tokio::test]

@@ -21,7 +21,11 @@ async fn the_first_decision_after_the_invalidation_is_a_denial_and_so_is_every_l
             assert_eq!(node.authorize(&id).await.status, 200, "remembered for 300 s");
         }
         // Half of them close their sockets, half just go.
-        if round % 2 == 0 { drop(socket.close().await) } else { drop(socket) }
+        if round % 2 == 0 {
+            drop(socket.close().await)
+        } else {
+            drop(socket)
+        }
         let closed = Instant::now();
         let others = cluster.nodes[1..].iter().map(|node| async {
             eventually("it is denied", || async { (node.authorize(&id).await.status == 401).then_some(()) }).await;
