@@ -8,6 +8,23 @@ use std::sync::atomic::{AtomicU16, Ordering};
 const FIRST: u16 = 18_000;
 const COUNT: u16 = 12_000;
 
+/// The first of `count` ports in a row, likewise.
+///
+/// # Panics
+/// If there are none.
+#[must_use]
+pub fn free_row(count: u16) -> u16 {
+    let mut row = vec![free()];
+    while row.len() < usize::from(count) {
+        let next = free();
+        if row.last().is_some_and(|last| last + 1 != next) {
+            row.clear();
+        }
+        row.push(next);
+    }
+    row[0]
+}
+
 /// A port on loopback that nobody listens on, never given out twice by one process.
 ///
 /// # Panics
