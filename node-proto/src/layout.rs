@@ -21,6 +21,7 @@ pub struct PrefixError;
 /// | `{p}:principal:<principal>` | sorted set, all of score 0 | `<id><node>` of the principal's connections |
 /// | `{p}:channel:<channel>` | sorted set, all of score 0 | `<id><node>` of the channel's connections |
 /// | `{p}:fence:<node>` | string with an expiry | which link of the node may write |
+/// | `{p}:pool:…` | | users, refresh tokens, lock-outs and revocations, where the pool is kept here |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     prefix: String,
@@ -102,6 +103,12 @@ impl Layout {
         format!("{}fence:{node}", self.root)
     }
 
+    /// What every key of the user pool begins with. Scripts make their keys from it.
+    #[must_use]
+    pub fn pool(&self) -> String {
+        format!("{}pool:", self.root)
+    }
+
     /// A member of the indexes by principal and channel: the node is there so that a page needs no entry to tell the living.
     #[must_use]
     pub fn member(id: ConnectionId, node: NodeId) -> String {
@@ -159,6 +166,7 @@ mod tests {
         assert_eq!(layout.nodes(), "{countersign}:nodes");
         assert_eq!(layout.node(node), "{countersign}:node:AAAAAAAAAAA");
         assert_eq!(layout.fence(node), "{countersign}:fence:AAAAAAAAAAA");
+        assert_eq!(layout.pool(), "{countersign}:pool:");
         assert_eq!(layout.principal("a{b}"), "{countersign}:principal:a{b}");
         assert_eq!(layout.channel(&ChannelName::new("c").unwrap()), "{countersign}:channel:c");
         assert_eq!(layout.topic(&Topic::Broadcast), "countersign/all");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use countersign_node_proto::{ConnectionId, Invalidate};
+use countersign_node_proto::{ConnectionId, Invalidate, NodeId};
 use prometheus::IntCounter;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
@@ -25,6 +25,8 @@ const ATTEMPTS_MAX: usize = 4;
 /// What is known of a connection that another node owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
+    /// Who owns it.
+    pub node: NodeId,
     /// The token's subject, if it had one.
     pub subject: Option<String>,
     /// Its challenge was answered.
@@ -38,7 +40,7 @@ pub struct Known {
 impl From<Entry> for Known {
     fn from(entry: Entry) -> Self {
         let headers = Arc::new(IdentityHeaders::new(entry.principal.as_deref(), entry.origin.as_deref()));
-        Self { subject: entry.principal, verified: entry.verified, expires_at: entry.expires_at, headers }
+        Self { node: entry.node, subject: entry.principal, verified: entry.verified, expires_at: entry.expires_at, headers }
     }
 }
 
@@ -148,7 +150,11 @@ impl ConnectionCache {
     #[must_use]
     pub fn get(&self, id: ConnectionId) -> Option<Option<Arc<Known>>> {
         let remembered = if self.is_current() { self.entries.get(&id) } else { None };
-        match remembered.filter(|remembered| Instant::now() < remembered.until) {
+        let usable = |remembered: &Remembered| {
+            let owner_lives = remembered.known.as_ref().is_none_or(|known| self.bus.hears(known.node));
+            owner_lives && Instant::now() < remembered.until
+        };
+        match remembered.filter(usable) {
             Some(remembered) => {
                 self.metrics.cache_hits.inc();
                 Some(remembered.known)

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use countersign_node_proto::{ChannelName, NodeId, NodeMessage, Publication};
@@ -12,6 +12,8 @@ use crate::registry::conformance;
 #[derive(Default)]
 pub(crate) struct QuietBus {
     pub(crate) silence_ms: AtomicU64,
+    /// The other nodes have fallen silent, this one has not.
+    pub(crate) peers_silent: AtomicBool,
 }
 
 #[async_trait]
@@ -29,6 +31,9 @@ impl Bus for QuietBus {
     fn unsubscribe(&self, _: &ChannelName) {}
     fn silence(&self) -> Duration {
         Duration::from_millis(self.silence_ms.load(Ordering::Relaxed))
+    }
+    fn hears(&self, _: NodeId) -> bool {
+        !self.peers_silent.load(Ordering::Relaxed)
     }
 }
 
@@ -193,6 +198,18 @@ async fn while_the_bus_is_silent_nothing_is_remembered_or_used() {
     *bench.store.entry.lock().unwrap() = Some(verified());
     assert!(bench.ask().await.unwrap().is_some(), "the denial was not remembered either");
     assert_eq!(bench.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_allow_is_used_only_while_its_owner_is_heard() {
+    let bench = bench(100);
+    bench.release(10);
+    bench.ask().await.unwrap();
+    bench.ask().await.unwrap();
+    assert_eq!(bench.calls(), 1);
+    bench.bus.peers_silent.store(true, Ordering::Relaxed);
+    bench.close();
+    assert_eq!(bench.ask().await, Ok(None), "asked the registry, which knows the lease");
 }
 
 #[tokio::test(start_paused = true)]

@@ -288,7 +288,13 @@ mod tests {
     #[test]
     fn expiry_ends_what_is_known_of_a_connection() {
         let headers = Arc::new(IdentityHeaders::new(Some("ada"), None));
-        let known = |verified, expires_at| Known { subject: None, verified, expires_at, headers: headers.clone() };
+        let known = |verified, expires_at| Known {
+            node: countersign_node_proto::NodeId::from_bytes([0; 8]),
+            subject: None,
+            verified,
+            expires_at,
+            headers: headers.clone(),
+        };
         assert_eq!(judge_known(None, 10), Err(Refused::ConnectionUnknown));
         assert_eq!(judge_known(Some(&known(false, None)), 10), Err(Refused::ConnectionUnverified));
         assert_eq!(judge_known(Some(&known(true, Some(10))), 10), Err(Refused::ConnectionExpired));

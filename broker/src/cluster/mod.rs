@@ -61,4 +61,11 @@ pub trait Bus: Send + Sync + 'static {
 
     /// How long the stream of this bus has been silent without proof that it is alive.
     fn silence(&self) -> Duration;
+
+    /// Has this node been heard lately, so that its lease surely lives? What is remembered of the connections of one that
+    /// has not must be looked up again: it may have died without a word. True where nodes cannot die one by one.
+    fn hears(&self, node: NodeId) -> bool {
+        let _one_process = node;
+        true
+    }
 }

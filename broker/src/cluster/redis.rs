@@ -47,7 +47,6 @@ struct Shared {
     node: NodeId,
     layout: Layout,
     link: CommandLink,
-    lease: Duration,
     heartbeat: Duration,
     deaf_after: Duration,
     metrics: Arc<Metrics>,
@@ -56,6 +55,7 @@ struct Shared {
     wanted: Mutex<Wanted>,
     wanted_changed: Notify,
     proof: Mutex<Proof>,
+    peers: Mutex<Peers>,
     /// The subscription link is up.
     live: watch::Sender<bool>,
     /// Rings when the present subscription link turns out to be deaf.
@@ -77,7 +77,6 @@ impl RedisBus {
             node,
             layout,
             link,
-            lease: settings.lease_seconds.duration(),
             heartbeat: settings.heartbeat_ms.duration(),
             deaf_after: settings.deaf_after_ms.duration(),
             metrics,
@@ -86,6 +85,7 @@ impl RedisBus {
             wanted: Mutex::default(),
             wanted_changed: Notify::new(),
             proof: Mutex::new(Proof::new(Instant::now())),
+            peers: Mutex::new(Peers::new(settings.lease_seconds.duration())),
             live: watch::Sender::new(false),
             deaf: broadcast::Sender::new(1),
             listened_before: AtomicBool::new(false),
@@ -147,6 +147,10 @@ impl Bus for RedisBus {
     fn silence(&self) -> Duration {
         self.shared.proof().silence(Instant::now())
     }
+
+    fn hears(&self, node: NodeId) -> bool {
+        self.shared.peers().hears(node, Instant::now())
+    }
 }
 
 impl Shared {
@@ -156,6 +160,10 @@ impl Shared {
 
     fn proof(&self) -> MutexGuard<'_, Proof> {
         self.proof.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn peers(&self) -> MutexGuard<'_, Peers> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn say(&self, topic: Topic, message: &Message) -> Result<usize, BusUnavailable> {
@@ -214,8 +222,6 @@ impl Shared {
 
     /// Hands on what was heard, in order, for ever.
     async fn hear(self: Arc<Self>, listener: Arc<dyn BusListener>) {
-        let mut peers = Peers::new(self.lease, self.heartbeat);
-        peers.listening_anew(Instant::now());
         let mut ticks = tokio::time::interval(self.heartbeat);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -226,23 +232,20 @@ impl Shared {
             if let Some(waiting) = waiting {
                 for cause in waiting.losses {
                     if cause == BusGap::Disconnected {
-                        peers.listening_anew(Instant::now());
+                        self.peers().listening_anew();
                     }
                     self.gap(cause, &listener);
                 }
                 for frame in waiting.frames {
-                    self.hear_frame(&frame, &mut peers, &listener);
+                    self.hear_frame(&frame, &listener);
                 }
             }
-            // While this node itself hears nothing, the silence of others says nothing.
-            if *self.live.borrow() && peers.lost(Instant::now()) {
-                self.gap(BusGap::PeerLost, &listener);
-            }
-            self.metrics.cluster_nodes.set(i64::try_from(peers.living() + 1).unwrap_or(i64::MAX));
+            let living = self.peers().living(Instant::now());
+            self.metrics.cluster_nodes.set(i64::try_from(living + 1).unwrap_or(i64::MAX));
         }
     }
 
-    fn hear_frame(&self, frame: &Frame, peers: &mut Peers, listener: &Arc<dyn BusListener>) {
+    fn hear_frame(&self, frame: &Frame, listener: &Arc<dyn BusListener>) {
         let topic = std::str::from_utf8(&frame.topic).ok().and_then(|name| self.layout.topic_of(name));
         let stream = match topic {
             Some(Topic::Broadcast) => Stream::Broadcast,
@@ -266,7 +269,8 @@ impl Shared {
             self.hear_self(&decoded);
             return;
         }
-        if peers.heard(envelope, stream, Instant::now()) {
+        let missing = self.peers().heard(envelope, stream, Instant::now());
+        if missing {
             self.gap(BusGap::Sequence, listener);
         }
         match decoded {

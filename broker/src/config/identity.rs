@@ -56,6 +56,10 @@ pub struct IssuerSettings {
 pub struct PoolSettings {
     /// Serve sign-in and accept the pool's tokens.
     pub enabled: bool,
+    /// Where users, refresh tokens, lock-outs and revocations are kept.
+    pub store: PoolStore,
+    /// Folder of the signing keys; the nodes of a cluster share one. Unset: `keys` in the data folder.
+    pub keys_dir: Option<PathBuf>,
     /// Path of sign-in; refresh, revocation and password change are below it.
     pub auth_path: String,
     /// Value of `iss`. Unset: `http(s)://<listen address>`.
@@ -106,6 +110,8 @@ impl Default for PoolSettings {
     fn default() -> Self {
         Self {
             enabled: true,
+            store: PoolStore::Embedded,
+            keys_dir: None,
             auth_path: "/auth".to_owned(),
             issuer: None,
             client_id: "countersign".to_owned(),
@@ -130,6 +136,16 @@ impl Default for PoolSettings {
             key_publish_ahead_seconds: Seconds(600),
         }
     }
+}
+
+/// Where the pool is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoolStore {
+    /// A file in the data folder: for a node alone.
+    Embedded,
+    /// The Redis of the cluster: a sign-in on one node is refreshed on another, lock-out and revocation hold on all.
+    Redis,
 }
 
 /// Signature algorithm of the pool's tokens.

@@ -31,7 +31,7 @@ pub use cluster::{ClusterSettings, RedisUrl};
 pub use environment::Environment;
 pub use fault::{ConfigFaults, Fault, Place};
 pub use gateway::{GatewaySettings, LimitSettings, OriginPolicy, TokenAtHandshake};
-pub use identity::{IdentitySettings, IssuerSettings, PasswordPolicy, PoolAlgorithm, PoolSettings};
+pub use identity::{IdentitySettings, IssuerSettings, PasswordPolicy, PoolAlgorithm, PoolSettings, PoolStore};
 pub use key::{Key, Step};
 pub use load::{Check, Flag, load};
 pub use print::{DEFAULT_FILE, environment_listing};

@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::net::TcpStream;
 
+use super::upgraded::SharedApp;
 use super::{Socket, Tls};
 
 /// Connections that wait to be accepted; the kernel caps it by its own setting.
@@ -22,7 +23,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two requests on one connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Between the end of a response that closes the connection and the end of the connection.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Write buffer of one connection; what is above it stays in the queues that are bounded.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024;
 /// Worker threads that the accept loop can serve.
@@ -62,8 +63,9 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Starts a server for the apps that `app` makes, one on each worker thread.
 ///
-/// It is the accept loop of actix-web's own `HttpServer` with one difference: each connection is a [`Socket`], whose
-/// [`SocketControl`](super::SocketControl) a handler gets by `request.conn_data()`. HTTP/1.1 only, no signal handlers.
+/// It is the accept loop of actix-web's own `HttpServer` with two differences: each connection is a [`Socket`], whose
+/// [`SocketControl`](super::SocketControl) a handler gets by `request.conn_data()`; and a socket that asks to become a
+/// WebSocket leaves the HTTP dispatcher and its buffers (see `upgraded`). HTTP/1.1 only, no signal handlers.
 /// The server runs when it is polled or not; its handle stops it.
 ///
 /// # Errors
@@ -93,6 +95,7 @@ where
     let stopping = builder.graceful_shutdown_signal();
     let builder = builder.listen("http", listener, move || {
         let app = app().into_factory().map_err(|error| error.into().error_response());
+        let app = SharedApp::new(map_config(app, |()| AppConfig::default()));
         let (tls, stopping) = (tls.clone(), stopping.clone());
         let http = HttpServiceBuilder::default()
             .keep_alive(KEEP_ALIVE)
@@ -108,7 +111,8 @@ where
             .on_connect_ext(|socket: &Socket, data| {
                 data.insert(socket.control().clone());
             })
-            .h1(map_config(app, |()| AppConfig::default()));
+            .upgrade(app.for_upgrades())
+            .h1(app);
         fn_service(move |tcp| prepare(tcp, send_buffer_bytes, tls.clone()).boxed_local()).and_then(http)
     })?;
     Ok(builder.run())

@@ -8,6 +8,7 @@ mod listener;
 mod origin;
 mod socket;
 mod tls;
+mod upgraded;
 mod vouch;
 
 pub use address::ClientAddress;

@@ -9,10 +9,11 @@ use super::key_files::create_private_folder;
 use super::keys::SigningKeys;
 use super::passwords::{WeakPassword, check_password, normalise};
 use super::random::{base64url, random_bytes};
-use super::store::{NewUser, PasswordState, Store, StoreError, User};
+use super::store::{self, NewUser, PasswordState, StoreError, User, UserStore};
 use super::verifier::Epoch;
-use super::{IdentityError, keys_folder, retention, store_path};
+use super::{IdentityError, keys_folder, retention};
 use crate::config::{PasswordPolicy, Settings};
+use crate::telemetry::Metrics;
 
 /// What an administrator could not do.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +54,12 @@ pub enum GivenPassword {
     Generated,
 }
 
-/// The pool as the command line sees it: the same files, beside a running node or without one.
+/// The pool as the command line sees it: the same store, beside running nodes or without one.
 ///
-/// A node that runs learns of each change by itself and ends what has to end. Its calls block.
+/// A node that runs on it learns of each change by itself and ends what has to end. Its calls block.
 #[derive(Debug)]
 pub struct UserAdmin {
-    store: Store,
+    store: Box<dyn UserStore>,
     argon: Argon,
     policy: PasswordPolicy,
     temporary_ms: u64,
@@ -66,7 +67,7 @@ pub struct UserAdmin {
 }
 
 impl UserAdmin {
-    /// Opens the pool in the configured data folder, and makes both if they are missing.
+    /// Opens the configured pool; makes the data folder, and the store in it, if they are missing.
     ///
     /// # Errors
     /// [`AdminError`] if the folder or the store cannot be used.
@@ -74,7 +75,7 @@ impl UserAdmin {
         let pool = &settings.identity.pool;
         create_private_folder(&settings.server.data_dir)?;
         Ok(Self {
-            store: Store::open(&store_path(settings))?,
+            store: store::open(settings, &Arc::new(Metrics::new()))?,
             argon: Argon::new(pool)?,
             policy: pool.password_policy,
             temporary_ms: pool.temporary_password_lifetime_seconds.0.saturating_mul(1_000),
@@ -176,7 +177,7 @@ fn looks_like_email(text: &str) -> bool {
     parts && text.len() <= 254 && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
-/// Opens the signing keys in the configured data folder, and makes a first one if there is none.
+/// Opens the signing keys in their configured folder, and makes a first one if there is none.
 ///
 /// # Errors
 /// [`IdentityError`] if the folder cannot be used.

@@ -14,6 +14,9 @@ use super::keys::KeyRecord;
 use super::random::{base64url, random_bytes};
 use crate::config::PoolAlgorithm;
 
+/// Which key was the first of the folder.
+const FIRST_CLAIM: &str = "first.claim";
+
 /// The folder of signing keys: for each key a PKCS#8 file in PEM form and a record in JSON beside it.
 ///
 /// A key is there when its record is, and each file appears whole: written under another name, then renamed.
@@ -31,15 +34,12 @@ impl KeyFolder {
     pub(super) fn records(&self) -> Result<Vec<KeyRecord>, IdentityError> {
         let mut records = Vec::new();
         for path in self.record_paths()? {
-            let text = match std::fs::read(&path) {
-                Ok(text) => text,
+            match read_record(&path) {
+                Ok(record) => records.push(record),
                 // Another process dropped it between the listing and now.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(IdentityError::Io(path, error)),
-            };
-            let record =
-                serde_json::from_slice(&text).map_err(|error| IdentityError::Key(format!("{}: {error}", path.display())))?;
-            records.push(record);
+                Err(IdentityError::Io(_, error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(records)
     }
@@ -56,20 +56,40 @@ impl KeyFolder {
         self.update(record)
     }
 
+    /// Stores the first key of an empty folder, unless another process does so at the same time; then that one's key is
+    /// the first. Returns the record of the first key.
+    ///
+    /// The claim appears whole and once, by a hard link, and holds the record. Whoever finds it brings the key to its place
+    /// itself: a process that ends in between leaves nobody waiting.
+    pub(super) fn add_first(&self, record: KeyRecord, pem: &str) -> Result<KeyRecord, IdentityError> {
+        let (claim, own) = (self.0.join(FIRST_CLAIM), self.path(&record.kid, "pem"));
+        self.write(&own, pem.as_bytes())?;
+        let first = match self.link_new(&claim, &json_of(&record)?)? {
+            true => record,
+            false => {
+                let first = read_record(&claim)?;
+                // A claim from before everything else was removed from the folder claims nothing any more.
+                if !self.path(&first.kid, "pem").exists() {
+                    remove(&claim)?;
+                    return self.add_first(record, pem);
+                }
+                remove(&own)?;
+                first
+            }
+        };
+        self.link_new(&self.path(&first.kid, "json"), &json_of(&first)?)?;
+        Ok(first)
+    }
+
     /// Stores a record anew.
     pub(super) fn update(&self, record: &KeyRecord) -> Result<(), IdentityError> {
-        let text = serde_json::to_vec_pretty(record).map_err(|error| IdentityError::Key(error.to_string()))?;
-        self.write(&self.path(&record.kid, "json"), &text)
+        self.write(&self.path(&record.kid, "json"), &json_of(record)?)
     }
 
     /// Removes a key, its record first. Done already by another process is done.
     pub(super) fn remove(&self, kid: &str) -> Result<(), IdentityError> {
         for extension in ["json", "pem"] {
-            let path = self.path(kid, extension);
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(IdentityError::Io(path, error)),
-                _ => {}
-            }
+            remove(&self.path(kid, extension))?;
         }
         Ok(())
     }
@@ -103,9 +123,9 @@ impl KeyFolder {
         self.0.join(format!("{kid}.{extension}"))
     }
 
+    /// Writes a file whole, over the one that may be there.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
-        let suffix = base64url(&random_bytes::<9>().map_err(|error| IdentityError::Key(error.to_string()))?);
-        let temporary = self.0.join(format!(".{suffix}.new"));
+        let temporary = self.temporary()?;
         let written = write_private(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
         written.map_err(|error| {
             // The half-written file is of no use; that it stays would be untidy, not wrong.
@@ -113,6 +133,41 @@ impl KeyFolder {
             IdentityError::Io(path.to_owned(), error)
         })
     }
+
+    /// Writes a file whole, unless one is there; tells whether it did. Of many processes at once, one does.
+    fn link_new(&self, path: &Path, bytes: &[u8]) -> Result<bool, IdentityError> {
+        let temporary = self.temporary()?;
+        let linked = write_private(&temporary, bytes).and_then(|()| std::fs::hard_link(&temporary, path));
+        // As above: its other name is the one that counts.
+        let _ = std::fs::remove_file(&temporary);
+        match linked {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(IdentityError::Io(path.to_owned(), error)),
+        }
+    }
+
+    fn temporary(&self) -> Result<PathBuf, IdentityError> {
+        let suffix = base64url(&random_bytes::<9>().map_err(|error| IdentityError::Key(error.to_string()))?);
+        Ok(self.0.join(format!(".{suffix}.new")))
+    }
+}
+
+/// Removed already by another process is removed.
+fn remove(path: &Path) -> Result<(), IdentityError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(IdentityError::Io(path.to_owned(), error)),
+        _ => Ok(()),
+    }
+}
+
+fn json_of(record: &KeyRecord) -> Result<Vec<u8>, IdentityError> {
+    serde_json::to_vec_pretty(record).map_err(|error| IdentityError::Key(error.to_string()))
+}
+
+fn read_record(path: &Path) -> Result<KeyRecord, IdentityError> {
+    let text = std::fs::read(path).map_err(|error| IdentityError::Io(path.to_owned(), error))?;
+    serde_json::from_slice(&text).map_err(|error| IdentityError::Key(format!("{}: {error}", path.display())))
 }
 
 /// Makes a private key: PKCS#8 in PEM form.

@@ -6,6 +6,7 @@ use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::IdentityError;
 use super::clock::Clock;
@@ -30,6 +31,12 @@ pub struct KeyRecord {
     pub retire_at: Option<u64>,
 }
 
+impl KeyRecord {
+    fn is_over(&self, now: u64) -> bool {
+        self.retire_at.is_some_and(|time| time <= now)
+    }
+}
+
 /// A key that can sign.
 #[derive(Debug)]
 struct SigningKey {
@@ -47,7 +54,7 @@ struct Ring {
     stamp: u64,
 }
 
-/// The pool's signing keys: files in `<data_dir>/keys`, which another process may change at any time.
+/// The pool's signing keys: files in a folder, which another process may change at any time; nodes of a cluster share it.
 ///
 /// The newest key that is active signs; every key in the folder verifies.
 #[derive(Debug)]
@@ -89,9 +96,27 @@ impl SigningKeys {
         };
         keys.reload()?;
         if keys.ring.load().keys.is_empty() {
-            keys.rotate(None)?;
+            keys.make_first()?;
         }
         Ok(keys)
+    }
+
+    /// Makes the first key; of nodes that share an empty folder and start at once, all take the same one.
+    fn make_first(&self) -> Result<(), IdentityError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pem, kid) = self.make(self.algorithm)?;
+        let now = self.clock.seconds();
+        let record = KeyRecord { kid, algorithm: self.algorithm, created: now, active_from: now, retire_at: None };
+        let first = self.folder.add_first(record, &pem)?;
+        tracing::info!(kid = first.kid, "first signing key");
+        self.load(self.folder.stamp()?)
+    }
+
+    /// A new key in PEM form, and its name.
+    fn make(&self, algorithm: PoolAlgorithm) -> Result<(Zeroizing<String>, String), IdentityError> {
+        let pem = super::key_files::generate(algorithm)?;
+        let kid = parse(algorithm, &pem)?.1;
+        Ok((pem, kid))
     }
 
     /// Makes a new key. It signs after the publication time, or at once if it is the first; the others are kept until
@@ -104,11 +129,10 @@ impl SigningKeys {
         let others = self.folder.records()?;
         let now = self.clock.seconds();
         let algorithm = algorithm.unwrap_or(self.algorithm);
-        let der = super::key_files::generate(algorithm)?;
-        let kid = parse(algorithm, &der)?.1;
+        let (pem, kid) = self.make(algorithm)?;
         let active_from = if others.is_empty() { now } else { now.saturating_add(self.publish_ahead) };
         let record = KeyRecord { kid, algorithm, created: now, active_from, retire_at: None };
-        self.folder.add(&record, &der)?;
+        self.folder.add(&record, &pem)?;
         for mut other in others.into_iter().filter(|other| other.retire_at.is_none()) {
             other.retire_at = Some(active_from.max(other.active_from).saturating_add(self.retention));
             self.folder.update(&other)?;
@@ -161,20 +185,24 @@ impl SigningKeys {
     pub(super) fn reload(&self) -> Result<(), IdentityError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.seconds();
-        for key in &self.ring.load().keys {
-            if key.record.retire_at.is_some_and(|time| time <= now) {
-                self.folder.remove(&key.record.kid)?;
-                tracing::info!(kid = key.record.kid, "signing key dropped");
+        let ring = self.ring.load();
+        let over: Vec<_> = ring.keys.iter().filter(|key| key.record.is_over(now)).collect();
+        for key in &over {
+            match self.folder.remove(&key.record.kid) {
+                Ok(()) => tracing::info!(kid = key.record.kid, "signing key dropped"),
+                // A mounted folder may be read-only. Its new keys must be taken all the same.
+                Err(error) => tracing::warn!(kid = key.record.kid, %error, "signing key is over and stays in the folder"),
             }
         }
         let stamp = self.folder.stamp()?;
-        if stamp != self.ring.load().stamp { self.load(stamp) } else { Ok(()) }
+        if stamp != ring.stamp || !over.is_empty() { self.load(stamp) } else { Ok(()) }
     }
 
     fn load(&self, stamp: u64) -> Result<(), IdentityError> {
         let mut keys = Vec::new();
         let mut verifying = Vec::new();
-        for record in self.folder.records()? {
+        let now = self.clock.seconds();
+        for record in self.folder.records()?.into_iter().filter(|record| !record.is_over(now)) {
             let der = self.folder.key(&record.kid)?;
             let (encoding, kid, public) = parse(record.algorithm, &der)?;
             if kid != record.kid {

@@ -2,7 +2,7 @@
 //!
 //! - [`TokenVerifier`]: is this token good, and whom does it name? `issuers` says whose tokens are accepted, `token`
 //!   takes one apart, `key_table` and `jwks` have the keys, `claims` the rules.
-//! - [`UserPool`]: sign-in, refresh, sign-out. `store` keeps it, `passwords` and `hasher` judge it, `issue` and
+//! - [`UserPool`]: sign-in, refresh, sign-out. `store` keeps it, in a file or in Redis, `passwords` and `hasher` judge it, `issue` and
 //!   [`SigningKeys`] make its tokens, `http` is its door for clients and [`UserAdmin`] the one for administrators.
 //! - [`Revocation`]: what ends tokens early. `revocation` carries it from the store to whoever must act on it.
 //!
@@ -53,7 +53,7 @@ pub use revocation::Revocation;
 pub use store::{PasswordState, StoreError, User};
 pub use verifier::TokenVerifier;
 
-use crate::config::{IdentitySettings, Settings};
+use crate::config::{IdentitySettings, PoolStore, Settings};
 use crate::edge::ClientAddress;
 use crate::telemetry::Metrics;
 use address_rate::AddressRate;
@@ -64,7 +64,7 @@ use issuers::Issuer;
 use jwks::{Fetcher, JwksTiming, RemoteKeys};
 use key_files::create_private_folder;
 use revocation::{RevocationFeed, RevocationListener, RevokedGenerations};
-use store::{RefreshRules, Store};
+use store::RefreshRules;
 use verifier::{Epoch, VerifierParts};
 use watch::Watch;
 
@@ -184,14 +184,9 @@ impl Identity {
     }
 }
 
-/// Where the pool's store is.
-fn store_path(settings: &Settings) -> PathBuf {
-    settings.server.data_dir.join("pool.db")
-}
-
 /// Where the signing keys are.
 fn keys_folder(settings: &Settings) -> PathBuf {
-    settings.server.data_dir.join("keys")
+    settings.identity.pool.keys_dir.clone().unwrap_or_else(|| settings.server.data_dir.join("keys"))
 }
 
 /// How long a replaced key and a revocation still matter, in seconds: as long as any token can be older than they are.
@@ -242,9 +237,12 @@ fn open_pool(
     let pool = &settings.identity.pool;
     let (clock, retention) = (parts.clock.clone(), retention(&settings.identity));
     create_private_folder(&settings.server.data_dir)?;
+    if pool.store == PoolStore::Redis && pool.keys_dir.is_none() {
+        tracing::warn!("nodes share their users and not their signing keys: name a shared folder in identity.pool.keys_dir");
+    }
     let epoch = || Arc::clone(&parts.epoch);
     let keys = Arc::new(SigningKeys::open(keys_folder(settings), pool, retention, clock.clone(), epoch())?);
-    let store = Store::open(&store_path(settings))?;
+    let store = store::open(settings, &parts.metrics)?;
     let feed = Arc::new(RevocationFeed::start(store.reopen()?, Arc::clone(&parts.revoked), epoch(), listener)?);
     let iss = pool_issuer(settings, listen);
     let issuer = TokenIssuer {

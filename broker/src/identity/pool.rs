@@ -7,7 +7,7 @@ use super::issue::{SessionFacts, TokenIssuer, TokenKind};
 use super::passwords::{WeakPassword, check_password, normalise};
 use super::revocation::RevocationFeed;
 use super::store::{
-    Admission, LockoutRules, NewUser, PasswordState, Redeemed, RefreshRules, RefreshToken, Store, StoreError, User,
+    Admission, LockoutRules, NewUser, PasswordState, Redeemed, RefreshRules, RefreshToken, StoreError, User, UserStore,
 };
 use crate::config::{PasswordPolicy, PoolSettings};
 
@@ -95,7 +95,7 @@ pub struct UserPool(Arc<Core>);
 
 #[derive(Debug)]
 struct Core {
-    store: Store,
+    store: Box<dyn UserStore>,
     hasher: Hasher,
     issuer: TokenIssuer,
     feed: Arc<RevocationFeed>,
@@ -128,7 +128,7 @@ impl RefreshRules {
 impl UserPool {
     pub(super) fn new(
         settings: &PoolSettings,
-        store: Store,
+        store: Box<dyn UserStore>,
         hasher: Hasher,
         issuer: TokenIssuer,
         feed: Arc<RevocationFeed>,
@@ -277,8 +277,8 @@ impl Core {
 
     fn begin(&self, user: &User) -> Result<Session, AuthRefusal> {
         let facts = SessionFacts::begin(&self.clock)?;
-        let token = self.store.begin_family(user, &facts.origin_jti, self.clock.millis())?.ok_or(AuthRefusal::Refused)?;
-        self.session(user, &facts, &token)
+        let token = self.store.begin_family(user, &facts.origin_jti, &self.refresh, self.clock.millis())?;
+        self.session(user, &facts, &token.ok_or(AuthRefusal::Refused)?)
     }
 
     fn redeem(&self, name: Option<&str>, token: &RefreshToken) -> Result<Session, AuthRefusal> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use super::Principal;
 use super::claims::generation;
 use super::issuers::POOL_NAME;
-use super::store::{Store, StoreError};
+use super::store::{Mark, StoreError, UserStore};
 use super::verifier::Epoch;
 
 /// A user of the pool lost every token issued so far: signed out, disabled, deleted, or with a new password.
@@ -44,63 +44,53 @@ impl RevokedGenerations {
         table.get(subject).is_some_and(|valid_from| generation < *valid_from)
     }
 
-    fn raise(&self, revocation: &Revocation) {
+    /// Tells whether this was news.
+    fn raise(&self, revocation: &Revocation) -> bool {
         let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let valid_from = table.entry(revocation.subject.clone()).or_default();
+        let news = revocation.generation > *valid_from;
         *valid_from = (*valid_from).max(revocation.generation);
+        news
     }
 }
 
 /// Takes revocations from the store and gives them to the verifier and the listener, each once and in order.
 ///
-/// Lock order: `progress`, then the store's connection, then the table.
+/// Lock order: `progress`, then the store's own, then the table.
 pub(super) struct RevocationFeed {
-    store: Store,
+    store: Box<dyn UserStore>,
     revoked: Arc<RevokedGenerations>,
     epoch: Arc<Epoch>,
     listener: RevocationListener,
-    progress: Mutex<Progress>,
-}
-
-#[derive(Default)]
-struct Progress {
-    /// The last one handed out.
-    last_id: i64,
-    /// SQLite's `data_version` when the store was last read; other connections' commits change it.
-    data_version: i64,
+    progress: Mutex<Mark>,
 }
 
 impl RevocationFeed {
-    /// Opens a connection of its own, so that the store tells it of everybody else's writes, and loads the past ones
-    /// without announcing them: there is no socket yet that they could end.
+    /// Takes a handle of its own, so that the store tells it of everybody else's writes, and loads the past ones without
+    /// announcing them: there is no socket yet that they could end.
     pub(super) fn start(
-        store: Store,
+        store: Box<dyn UserStore>,
         revoked: Arc<RevokedGenerations>,
         epoch: Arc<Epoch>,
         listener: RevocationListener,
     ) -> Result<Self, StoreError> {
-        let mut progress = Progress { last_id: 0, data_version: store.data_version()? };
-        for (id, revocation) in store.revocations_after(0)? {
+        let mut mark = Mark::default();
+        for revocation in store.revocations_since(&mut mark)? {
             revoked.raise(&revocation);
-            progress.last_id = id;
         }
-        Ok(Self { store, revoked, epoch, listener, progress: Mutex::new(progress) })
+        Ok(Self { store, revoked, epoch, listener, progress: Mutex::new(mark) })
     }
 
     /// Hands out what has been written since the last call, by whichever process. Cheap when there is nothing.
     pub(super) fn catch_up(&self) -> Result<(), StoreError> {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = self.store.data_version()?;
-        if version == progress.data_version {
-            return Ok(());
+        let mut mark = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        for revocation in self.store.revocations_since(&mut mark)? {
+            // After an outage the store tells all it has: what is known has been handed out.
+            if self.revoked.raise(&revocation) {
+                self.epoch.advance();
+                (self.listener)(&revocation);
+            }
         }
-        for (id, revocation) in self.store.revocations_after(progress.last_id)? {
-            self.revoked.raise(&revocation);
-            self.epoch.advance();
-            (self.listener)(&revocation);
-            progress.last_id = id;
-        }
-        progress.data_version = version;
         Ok(())
     }
 }

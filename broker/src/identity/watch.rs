@@ -7,9 +7,10 @@ use super::IdentityError;
 use super::clock::Clock;
 use super::keys::SigningKeys;
 use super::revocation::RevocationFeed;
-use super::store::{RefreshRules, Store};
+use super::store::{RefreshRules, UserStore};
 
-/// How often the store is asked whether another process has written. Asking costs microseconds.
+/// How often the store is asked whether another process has written. Asking costs microseconds of SQLite and one round
+/// trip of Redis, and it bounds how long a user that another node revoked keeps sockets here.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Ticks between looks at the folder of keys.
@@ -22,7 +23,7 @@ const TICKS_PER_PRUNING: u64 = 6_000;
 pub(super) struct Housekeeping {
     pub(super) feed: Arc<RevocationFeed>,
     pub(super) keys: Arc<SigningKeys>,
-    pub(super) store: Store,
+    pub(super) store: Box<dyn UserStore>,
     pub(super) refresh: RefreshRules,
     pub(super) lockout_max_ms: u64,
     /// How long a revocation matters.
@@ -43,8 +44,10 @@ impl Watch {
         let (stop, stopped) = channel();
         let follow = move || {
             let mut tick = 0_u64;
+            let mut silent = false;
             while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                 tick += 1;
+                work.follow(&mut silent);
                 work.tick(tick);
             }
         };
@@ -54,11 +57,19 @@ impl Watch {
 }
 
 impl Housekeeping {
+    /// Hands out revocations. A failure is tried again at the next tick, and told once: an outage has many ticks.
+    fn follow(&self, silent: &mut bool) {
+        let heard = self.feed.catch_up();
+        let was_silent = std::mem::replace(silent, heard.is_err());
+        match heard {
+            Err(error) if !was_silent => tracing::warn!(%error, "revocations not read, trying on"),
+            Ok(()) if was_silent => tracing::info!("revocations are read again"),
+            _ => {}
+        }
+    }
+
     /// A failure is told and tried again: the files may come back, and sockets are none of its business.
     fn tick(&self, tick: u64) {
-        if let Err(error) = self.feed.catch_up() {
-            tracing::warn!(%error, "revocations not read");
-        }
         if tick.is_multiple_of(TICKS_PER_KEY_CHECK)
             && let Err(error) = self.keys.reload()
         {

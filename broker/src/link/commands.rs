@@ -54,6 +54,7 @@ pub struct CommandLink {
 }
 
 struct Shared {
+    label: RedisLinkLabel,
     target: RedisTarget,
     current: ArcSwapOption<Connected>,
     epochs: AtomicU64,
@@ -75,7 +76,14 @@ impl CommandLink {
     /// A link that connects in the background, for ever. Must be called within a tokio runtime.
     #[must_use]
     pub fn start(target: RedisTarget, metrics: Arc<Metrics>) -> Self {
+        Self::start_as(RedisLinkLabel::Commands, target, metrics)
+    }
+
+    /// [`CommandLink::start`] for a link beside the node's own, counted under a label of its own.
+    #[must_use]
+    pub fn start_as(label: RedisLinkLabel, target: RedisTarget, metrics: Arc<Metrics>) -> Self {
         let shared = Arc::new(Shared {
+            label,
             target,
             current: ArcSwapOption::empty(),
             epochs: AtomicU64::new(0),
@@ -162,11 +170,11 @@ impl Shared {
                     let since = Instant::now();
                     self.current.store(Some(Arc::clone(&connected)));
                     self.up.send_replace(true);
-                    self.metrics.redis_up.of(RedisLinkLabel::Commands).set(1);
+                    self.metrics.redis_up.of(self.label).set(1);
                     let cause = self.watch(&connected).await;
                     self.current.store(None);
                     self.up.send_replace(false);
-                    self.metrics.redis_up.of(RedisLinkLabel::Commands).set(0);
+                    self.metrics.redis_up.of(self.label).set(0);
                     tracing::warn!(redis = self.target.address(), cause, "command link to redis lost");
                     if since.elapsed() > SETTLED {
                         backoff.reset();
@@ -191,7 +199,7 @@ impl Shared {
             }
         };
         let connection = self.target.connect(pushed).await?;
-        self.metrics.redis_connects.of(RedisLinkLabel::Commands).inc();
+        self.metrics.redis_connects.of(self.label).inc();
         tracing::info!(redis = self.target.address(), epoch, "command link to redis is up");
         Ok(Arc::new(Connected { connection, epoch }))
     }

@@ -252,6 +252,9 @@ impl TokenCheck for PoolAndIssuers {
 }
 
 /// Users and tokens; a revocation ends the sockets that it covers.
+///
+/// Only this node's, and the bus is told nothing: every node that shares the store follows its revocations by itself, so
+/// each ends its own, whichever node or command decided, and also after an outage in which a message would have been lost.
 fn start_identity(
     settings: &Settings,
     metrics: &Arc<Metrics>,

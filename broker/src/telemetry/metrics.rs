@@ -204,6 +204,8 @@ label! {
         Publish => "publish",
         /// Channels heard from now on, or no more.
         Subscribe => "subscribe",
+        /// Users, refresh tokens, lock-outs, revocations.
+        Users => "users",
         /// Is it there?
         Ping => "ping",
     }
@@ -234,6 +236,8 @@ label! {
         Commands => "commands",
         /// Messages in.
         Subscription => "subscription",
+        /// Those of the user pool.
+        Users => "users",
     }
 }
 
@@ -248,8 +252,6 @@ label! {
         Overflow => "overflow",
         /// A message could not be read.
         Unreadable => "unreadable",
-        /// A node is silent for longer than its lease.
-        PeerLost => "peer_lost",
     }
 }
 

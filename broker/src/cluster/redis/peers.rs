@@ -19,17 +19,10 @@ pub(super) enum Stream {
 }
 
 /// The other nodes: what number each has come to, and when it was last heard.
-///
-/// A node that is silent for longer than its lease may have died without a word, and with it the invalidations that it would
-/// have sent: [`Peers::lost`] says so twice, because a look-up of the registry between the two moments may still have found its
-/// lease alive. The same holds for nodes that died before this one listened, whom nobody here has ever heard.
 #[derive(Debug)]
 pub(super) struct Peers {
     lease: Duration,
-    /// A lease lives at most so long after its node's last sign of life was heard.
-    surely_over: Duration,
     peers: HashMap<NodeId, Peer>,
-    unheard_over_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -37,20 +30,16 @@ struct Peer {
     heard_at: Instant,
     broadcast: u64,
     direct: u64,
-    told: bool,
 }
 
 impl Peers {
-    pub(super) fn new(lease: Duration, heartbeat: Duration) -> Self {
-        Self { lease, surely_over: lease + heartbeat * 2, peers: HashMap::new(), unheard_over_at: None }
+    pub(super) fn new(lease: Duration) -> Self {
+        Self { lease, peers: HashMap::new() }
     }
 
-    /// The link is new: numbers start anew, and nobody is to blame for the silence until now.
-    pub(super) fn listening_anew(&mut self, now: Instant) {
-        for peer in self.peers.values_mut() {
-            *peer = Peer { heard_at: now, broadcast: 0, direct: 0, told: false };
-        }
-        self.unheard_over_at = Some(now + self.surely_over);
+    /// The link is new: numbers start anew, and nobody was heard on it yet.
+    pub(super) fn listening_anew(&mut self) {
+        self.peers.clear();
     }
 
     /// Notes a sign of life. True: a number is missing.
@@ -58,9 +47,9 @@ impl Peers {
         if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&envelope.from) {
             return false;
         }
-        let fresh = Peer { heard_at: now, broadcast: 0, direct: 0, told: false };
+        let fresh = Peer { heard_at: now, broadcast: 0, direct: 0 };
         let peer = self.peers.entry(envelope.from).or_insert(fresh);
-        (peer.heard_at, peer.told) = (now, false);
+        peer.heard_at = now;
         let last = match stream {
             Stream::Broadcast => &mut peer.broadcast,
             Stream::Direct => &mut peer.direct,
@@ -72,25 +61,23 @@ impl Peers {
         missing
     }
 
-    /// Has a node fallen silent, since this was last asked, for so long that what is known of it is in doubt?
-    pub(super) fn lost(&mut self, now: Instant) -> bool {
-        let mut lost = self.unheard_over_at.take_if(|at| *at <= now).is_some();
-        let (lease, surely_over) = (self.lease, self.surely_over);
-        self.peers.retain(|node, peer| {
-            let silent = now.saturating_duration_since(peer.heard_at);
-            if silent >= lease && !std::mem::replace(&mut peer.told, true) {
-                tracing::warn!(?node, "node was not heard within its lease");
-                lost = true;
-            }
-            lost |= silent >= surely_over;
-            silent < surely_over
-        });
-        lost
+    /// Was this node heard within half a lease? Its lease was renewed at least every third of its life while it lived, so
+    /// it outlives what is told here.
+    pub(super) fn hears(&self, node: NodeId, now: Instant) -> bool {
+        self.peers.get(&node).is_some_and(|peer| now.saturating_duration_since(peer.heard_at) < self.lease / 2)
     }
 
-    /// Nodes that are not silent for longer than their lease.
-    pub(super) fn living(&self) -> usize {
-        self.peers.values().filter(|peer| !peer.told).count()
+    /// Forgets nodes that were silent for longer than their lease; how many are left.
+    pub(super) fn living(&mut self, now: Instant) -> usize {
+        let lease = self.lease;
+        self.peers.retain(|node, peer| {
+            let lives = now.saturating_duration_since(peer.heard_at) < lease;
+            if !lives {
+                tracing::warn!(?node, "node was not heard within its lease");
+            }
+            lives
+        });
+        self.peers.len()
     }
 }
 
@@ -99,7 +86,6 @@ mod tests {
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(6);
-    const BEAT: Duration = Duration::from_secs(1);
 
     fn envelope(from: u8, sequence: u64) -> Envelope {
         Envelope { from: NodeId::from_bytes([from; 8]), sequence, sent_at_ms: 0 }
@@ -107,7 +93,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_number_is_noticed_in_its_own_stream_only() {
-        let (mut peers, now) = (Peers::new(LEASE, BEAT), Instant::now());
+        let (mut peers, now) = (Peers::new(LEASE), Instant::now());
         let mut check = |from, stream, sequence, missing| {
             assert_eq!(peers.heard(&envelope(from, sequence), stream, now), missing, "{from} {stream:?} {sequence}");
         };
@@ -121,31 +107,22 @@ mod tests {
         check(1, Stream::Direct, 3, true);
         check(1, Stream::Direct, 1, false);
         check(1, Stream::Direct, 2, false);
-        peers.listening_anew(now);
+        peers.listening_anew();
         assert!(!peers.heard(&envelope(1, 50), Stream::Broadcast, now));
     }
 
     #[tokio::test]
-    async fn a_silent_node_is_told_at_its_lease_and_when_that_is_surely_over() {
-        let (mut peers, start) = (Peers::new(LEASE, BEAT), Instant::now());
+    async fn a_silent_node_is_not_relied_on_after_half_its_lease_and_forgotten_after_all_of_it() {
+        let (mut peers, start) = (Peers::new(LEASE), Instant::now());
+        let node = envelope(1, 1).from;
+        assert!(!peers.hears(node, start), "never heard");
         peers.heard(&envelope(1, 1), Stream::Broadcast, start);
-        peers.heard(&envelope(2, 1), Stream::Broadcast, start);
-        let told: Vec<u64> = (0..20)
-            .filter(|second| {
-                let now = start + Duration::from_secs(*second);
-                peers.heard(&envelope(2, second + 1), Stream::Broadcast, now);
-                peers.lost(now)
-            })
-            .collect();
-        assert_eq!(told, [6, 8]);
-        assert_eq!(peers.living(), 1);
-    }
-
-    #[tokio::test]
-    async fn nodes_that_died_unheard_are_in_doubt_once_after_listening_began() {
-        let (mut peers, start) = (Peers::new(LEASE, BEAT), Instant::now());
-        peers.listening_anew(start);
-        let told: Vec<u64> = (0..20).filter(|second| peers.lost(start + Duration::from_secs(*second))).collect();
-        assert_eq!(told, [8]);
+        let at = |millis| start + Duration::from_millis(millis);
+        assert!(peers.hears(node, at(2_999)));
+        assert!(!peers.hears(node, at(3_000)));
+        assert_eq!((peers.living(at(5_999)), peers.living(at(6_000))), (1, 0));
+        peers.heard(&envelope(1, 2), Stream::Broadcast, at(7_000));
+        peers.listening_anew();
+        assert!(!peers.hears(node, at(7_000)), "heard over a link that is gone");
     }
 }

@@ -2,7 +2,7 @@ use url::{Host, Url};
 
 use super::{Findings, SECONDS_MAX};
 use crate::config::key::Key;
-use crate::config::{IdentitySettings, IssuerSettings, PoolSettings, Settings};
+use crate::config::{IdentitySettings, IssuerSettings, PoolSettings, PoolStore, Settings};
 
 /// Algorithms that sign with a shared secret.
 const HMAC: &[&str] = &["HS256", "HS384", "HS512"];
@@ -21,6 +21,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
         check_unique(identity, index, findings);
     }
     if identity.pool.enabled {
+        check_store(settings, findings);
         check_pool(&identity.pool, findings);
         check_lockout(&identity.pool, findings);
     }
@@ -113,6 +114,25 @@ fn fault_of_jwks_url(text: &str) -> Option<String> {
         "http" if loopback => None,
         "http" => Some("keys must not travel over plain http".to_owned()),
         other => Some(format!("`{other}` is no scheme that keys can be fetched with")),
+    }
+}
+
+/// Users that nodes share are worth something only if each node accepts the others' tokens.
+fn check_store(settings: &Settings, findings: &mut Findings) {
+    let pool = &settings.identity.pool;
+    if pool.store == PoolStore::Redis {
+        if settings.cluster.redis.is_none() {
+            let remedy = "name one in cluster.redis, or write \"embedded\" here";
+            findings.add("identity.pool.store", "users are to be kept in Redis, and there is none", remedy);
+        }
+        if pool.issuer.is_none() {
+            let message = "nodes that share users must issue tokens under one name";
+            findings.add("identity.pool.issuer", message, "write the URL under which clients reach the cluster");
+        }
+    }
+    if let Some(folder) = pool.keys_dir.as_ref().filter(|folder| folder.exists() && !folder.is_dir()) {
+        let message = format!("`{}` is no folder", folder.display());
+        findings.add("identity.pool.keys_dir", message, "name a folder, or one that can be made");
     }
 }
 

@@ -241,3 +241,15 @@ fn a_cluster_has_a_redis_that_can_be_named_and_spans_that_fit() {
     check("cluster.deaf_after_ms = 1_500", "cluster.heartbeat_ms");
     check("cluster = { redis = 'redis://h', ca_file = 'Cargo.toml' }", "cluster.ca_file");
 }
+
+#[test]
+fn users_in_redis_need_one_and_a_name_to_issue_under() {
+    let issuer = "identity.pool.issuer = 'https://ws.example'";
+    let redis = "cluster.redis = 'redis://127.0.0.1'";
+    assert!(keys(&format!("{redis}\n{issuer}\nidentity.pool.store = 'redis'")).is_empty());
+    check(&format!("{issuer}\nidentity.pool.store = 'redis'"), "identity.pool.store");
+    check(&format!("{redis}\nidentity.pool.store = 'redis'"), "identity.pool.issuer");
+    assert!(keys("identity.pool = { store = 'redis', enabled = false }").is_empty());
+    // Tests run in the folder of their crate.
+    check("identity.pool.keys_dir = 'Cargo.toml'", "identity.pool.keys_dir");
+}

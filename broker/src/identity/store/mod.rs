@@ -1,77 +1,34 @@
-//! The embedded store: users, refresh tokens, lock-outs and revocations in one SQLite file.
+//! Where users, refresh tokens, lock-outs and revocations are kept.
 //!
-//! Several processes may have it open at once, which is how the command line works beside a running node. Every change
-//! that reads before it writes is one immediate transaction, so that two of them never see the same "before".
-//! All times are milliseconds since the Unix epoch and come from the caller.
+//! - [`EmbeddedStore`]: one SQLite file, for a node alone and the command line beside it. The default.
+//! - [`RedisStore`]: the Redis that the nodes of a cluster share; what one node decides holds on all of them.
+//!
+//! [`conformance`] holds both to the same promises. Their calls block: never on a thread that serves sockets. All times
+//! are milliseconds since the Unix epoch and come from the caller, so the clocks of nodes that share a store must agree
+//! to well within the rotation grace.
 
-mod lockouts;
-mod refresh;
-mod users;
+#[cfg(test)]
+mod conformance;
+mod embedded;
+mod redis;
+mod refresh_token;
+mod user;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
-
-pub(super) use lockouts::{Admission, LockoutRules};
-pub(super) use refresh::{Redeemed, RefreshRules, RefreshToken};
-pub(super) use users::NewUser;
-pub use users::{PasswordState, User};
+use countersign_node_proto::PrefixError;
+pub(super) use embedded::EmbeddedStore;
+pub(super) use redis::RedisStore;
+pub(super) use refresh_token::RefreshToken;
+pub(super) use user::NewUser;
+pub use user::{PasswordState, User};
 
 use super::revocation::Revocation;
-
-/// Layout of the file; a higher number in a file means that a newer version wrote it.
-const SCHEMA_VERSION: i64 = 1;
-
-/// How long a write waits for another process's.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-const SCHEMA: &str = "
-CREATE TABLE users (
-    name TEXT PRIMARY KEY,
-    username TEXT NOT NULL,
-    sub TEXT NOT NULL UNIQUE,
-    email TEXT,
-    password TEXT NOT NULL,
-    temporary INTEGER NOT NULL,
-    temporary_until INTEGER NOT NULL,
-    disabled INTEGER NOT NULL DEFAULT 0,
-    generation INTEGER NOT NULL DEFAULT 0,
-    not_before INTEGER NOT NULL DEFAULT 0,
-    created INTEGER NOT NULL,
-    updated INTEGER NOT NULL
-) STRICT;
-CREATE TABLE families (
-    id BLOB PRIMARY KEY,
-    sub TEXT NOT NULL,
-    origin_jti TEXT NOT NULL,
-    created INTEGER NOT NULL,
-    last_used INTEGER NOT NULL,
-    revoked INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE INDEX families_sub ON families (sub);
-CREATE TABLE refresh_tokens (
-    hash BLOB PRIMARY KEY,
-    family BLOB NOT NULL REFERENCES families (id) ON DELETE CASCADE,
-    replaced INTEGER,
-    sealed_successor BLOB
-) STRICT;
-CREATE INDEX refresh_tokens_family ON refresh_tokens (family);
-CREATE TABLE lockouts (
-    name TEXT PRIMARY KEY,
-    failures INTEGER NOT NULL,
-    locked_until INTEGER NOT NULL,
-    updated INTEGER NOT NULL
-) STRICT;
-CREATE INDEX lockouts_updated ON lockouts (updated);
-CREATE TABLE revocations (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    sub TEXT NOT NULL UNIQUE,
-    generation INTEGER NOT NULL,
-    not_before INTEGER NOT NULL
-) STRICT;
-";
+use crate::config::{PoolStore, Settings};
+use crate::link::{LinkError, TargetError};
+use crate::telemetry::Metrics;
 
 /// Why the store did not do what it was asked to. None of these is the client's fault, and none counts as a refusal.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +40,23 @@ pub enum StoreError {
     #[error("user store {path}: {source}", path = .0.display(), source = .1)]
     Io(PathBuf, #[source] std::io::Error),
     /// The file was written by a newer version.
-    #[error("user store has layout {0}, and this version knows {SCHEMA_VERSION} at most")]
+    #[error("user store has layout {0}, and this version knows {known} at most", known = embedded::SCHEMA_VERSION)]
     TooNew(i64),
+    /// Redis cannot be reached or said no. After a lost answer it may have been done.
+    #[error("user store: {0}")]
+    Redis(#[from] LinkError),
+    /// The settings do not lead to a Redis.
+    #[error("user store: {0}")]
+    Target(#[from] TargetError),
+    /// Redis holds what this store did not write.
+    #[error("user store: {0} is not as it was written")]
+    Spoiled(&'static str),
+    /// The settings do not give names in it.
+    #[error("user store: {0}")]
+    Prefix(#[from] PrefixError),
+    /// A thread cannot be started.
+    #[error("user store: cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
     /// No randomness for identifiers and tokens.
     #[error("no randomness: {0}")]
     Random(#[from] getrandom::Error),
@@ -96,123 +68,178 @@ pub enum StoreError {
     NoSuchUser,
 }
 
-/// One connection to the store. Its calls block: never on a thread that serves sockets.
-#[derive(Debug)]
-pub(super) struct Store {
-    connection: Mutex<Connection>,
-    path: PathBuf,
+/// How long refresh tokens live, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RefreshRules {
+    /// Replace a token when it is used.
+    pub(super) rotate: bool,
+    /// A replaced token gets the same successor again for this long.
+    pub(super) grace_ms: u64,
+    /// A family unused for this long ends.
+    pub(super) idle_ms: u64,
+    /// A family ends this long after sign-in.
+    pub(super) lifetime_ms: u64,
 }
 
-impl Store {
-    /// Opens the file, or makes it, readable for its owner only.
+/// What a refresh token was worth.
+pub(super) enum Redeemed {
+    /// A session goes on.
+    Session {
+        /// The user as of now.
+        user: Box<User>,
+        /// The token to use from now on.
+        token: RefreshToken,
+        /// `jti` of the session's first token.
+        origin_jti: String,
+        /// When the session began, milliseconds since the Unix epoch.
+        auth_time_ms: u64,
+    },
+    /// Unknown, expired, idle, revoked, or of another or disabled user.
+    Refused,
+    /// A replaced token came again after its grace: somebody else has a copy. The family has ended, and with it every
+    /// token of the user.
+    Reused,
+}
+
+/// When failures delay the next attempt, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LockoutRules {
+    /// Failures before the first delay; 0: no lock-out.
+    pub(super) threshold: u32,
+    /// First delay; it doubles with each further failure.
+    pub(super) base_ms: u64,
+    /// Longest delay; and a name not tried for this long after its delay starts anew.
+    pub(super) max_ms: u64,
+}
+
+/// Most names whose failures are counted; the least recently tried go first.
+const LOCKOUT_NAMES_MAX: u64 = 100_000;
+
+/// May this attempt be judged?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Yes, and it has been counted as failed until it succeeds.
+    Admitted,
+    /// No; the name is locked until then. The attempt counts for nothing and extends nothing.
+    LockedUntil(u64),
+}
+
+/// How far a reader of the revocations has come. The default is before the first one.
+#[derive(Debug, Default)]
+pub(super) struct Mark {
+    /// What the implementation tells by that there is nothing new, or that it must begin again.
+    version: Option<i64>,
+    /// The last one read.
+    last_id: i64,
+}
+
+/// The users of the pool.
+pub(super) trait Users {
+    /// Creates a user and returns the new `sub`.
     ///
     /// # Errors
-    /// [`StoreError`] if it cannot be opened or was written by a newer version.
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        create_private(path).map_err(|error| StoreError::Io(path.to_owned(), error))?;
-        let mut connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        let setup = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version: i64 = setup.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        match version {
-            0 => {
-                setup.execute_batch(SCHEMA)?;
-                setup.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            }
-            known if known <= SCHEMA_VERSION => {}
-            newer => return Err(StoreError::TooNew(newer)),
-        }
-        setup.commit()?;
-        Ok(Self { connection: Mutex::new(connection), path: path.to_owned() })
-    }
+    /// [`StoreError::UserExists`], or the store's own.
+    fn add_user(&self, user: &NewUser<'_>, now: u64) -> Result<String, StoreError>;
 
-    /// A further connection to the same file.
-    pub(super) fn reopen(&self) -> Result<Self, StoreError> {
-        Self::open(&self.path)
-    }
+    /// The user of this normalised name.
+    fn find_user(&self, name: &str) -> Result<Option<User>, StoreError>;
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        // A transaction that was cut short by a panic has been rolled back when it was dropped.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// All users by name.
+    fn users(&self) -> Result<Vec<User>, StoreError>;
 
-    /// Runs one immediate transaction: no other writer, in whichever process, comes between its statements.
-    fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let done = work(&transaction)?;
-        transaction.commit()?;
-        Ok(done)
-    }
+    /// Replaces a password, ends the user's refresh tokens and revokes all tokens.
+    ///
+    /// With `replaces`, only if that is still the password's hash: of two changes at once, one wins and the other is told.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchUser`], or the store's own.
+    fn set_password(
+        &self,
+        name: &str,
+        password: &str,
+        state: PasswordState,
+        replaces: Option<&str>,
+        now: u64,
+    ) -> Result<User, StoreError>;
 
-    /// A number that changes when another connection, in whichever process, has committed a write.
-    pub(super) fn data_version(&self) -> Result<i64, StoreError> {
-        Ok(self.lock().query_row("PRAGMA data_version", [], |row| row.get(0))?)
-    }
+    /// Stores the same password under a stronger hash. Not if it was changed meanwhile.
+    fn rehash(&self, name: &str, old: &str, new: &str) -> Result<(), StoreError>;
 
-    /// Revocations with a higher id than this, in order. For each subject there is at most one, its last.
-    pub(super) fn revocations_after(&self, id: i64) -> Result<Vec<(i64, Revocation)>, StoreError> {
-        let connection = self.lock();
-        let mut statement =
-            connection.prepare_cached("SELECT id, sub, generation, not_before FROM revocations WHERE id > ?1 ORDER BY id")?;
-        let rows = statement.query_map([id], |row| {
-            let (subject, generation, not_before) = (row.get(1)?, unsigned(row, 2)?, unsigned(row, 3)?);
-            Ok((row.get(0)?, Revocation { subject, generation, not_before_ms: not_before }))
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
+    /// Disables a user, which ends everything the user holds, or enables one.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchUser`], or the store's own.
+    fn set_disabled(&self, name: &str, disabled: bool, now: u64) -> Result<(), StoreError>;
+
+    /// Removes a user for good. A user of the same name created later is another subject.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchUser`], or the store's own.
+    fn delete_user(&self, name: &str, now: u64) -> Result<(), StoreError>;
+}
+
+/// Refresh tokens: a family for each sign-in, of which one token at a time is good.
+pub(super) trait Sessions {
+    /// Begins a session: a new family and its first token.
+    ///
+    /// None if the user was revoked, disabled or deleted since it was read: a password that was being checked while it
+    /// was replaced opens nothing.
+    fn begin_family(
+        &self,
+        user: &User,
+        origin_jti: &str,
+        rules: &RefreshRules,
+        now: u64,
+    ) -> Result<Option<RefreshToken>, StoreError>;
+
+    /// Uses a refresh token of the user of this normalised name, if one is given.
+    ///
+    /// Decides and writes in one step, so that of two uses at once, wherever, one rotates and the other meets the grace.
+    ///
+    /// # Errors
+    /// The store's own; the token may be used again then, whether or not the store has replaced it.
+    fn redeem(&self, name: Option<&str>, token: &RefreshToken, rules: &RefreshRules, now: u64) -> Result<Redeemed, StoreError>;
+
+    /// Ends the session that a refresh token belongs to, and with it every token of the user. Tells whether there was one.
+    fn revoke_session(&self, token: &RefreshToken, now: u64) -> Result<bool, StoreError>;
+}
+
+/// Failed sign-ins by name.
+pub(super) trait Lockouts {
+    /// Counts an attempt before it is judged: of any number at once, no more are judged than the threshold lets through.
+    ///
+    /// Names of users that do not exist count the same, so that a delay tells nothing.
+    fn admit(&self, name: &str, rules: &LockoutRules, now: u64) -> Result<Admission, StoreError>;
+
+    /// Takes an admitted attempt back that was never judged, for want of a free hash.
+    fn withdraw(&self, name: &str, now: u64) -> Result<(), StoreError>;
+
+    /// Forgets a name's failures: its password was right.
+    fn absolve(&self, name: &str) -> Result<(), StoreError>;
+}
+
+/// One handle on a store.
+pub(super) trait UserStore: Users + Sessions + Lockouts + Debug + Send + Sync {
+    /// A further handle, for one reader of the revocations more.
+    fn reopen(&self) -> Result<Box<dyn UserStore>, StoreError>;
+
+    /// The revocations that this reader has not seen, in order, whichever process decided them; moves the mark behind
+    /// them. For each subject there is at most one, its last. Some may come again. Cheap when there is nothing new.
+    ///
+    /// The reader has the handle for itself: SQLite tells a connection of others' writes only.
+    fn revocations_since(&self, mark: &mut Mark) -> Result<Vec<Revocation>, StoreError>;
 
     /// Drops what no longer matters: ended families, old lock-outs, revocations from before `revoked_before`.
-    pub(super) fn prune(
-        &self,
-        rules: &RefreshRules,
-        lockout_max_ms: u64,
-        revoked_before: u64,
-        now: u64,
-    ) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            refresh::prune(transaction, rules, now)?;
-            lockouts::prune(transaction, lockout_max_ms, now)?;
-            transaction.execute("DELETE FROM revocations WHERE not_before < ?1", [signed(revoked_before)])?;
-            Ok(())
-        })
+    fn prune(&self, rules: &RefreshRules, lockout_max_ms: u64, revoked_before: u64, now: u64) -> Result<(), StoreError>;
+}
+
+/// Opens the configured store.
+///
+/// # Errors
+/// [`StoreError`]; a Redis that does not answer is one too, for without the revocations nobody may be let in.
+pub(super) fn open(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Box<dyn UserStore>, StoreError> {
+    match settings.identity.pool.store {
+        PoolStore::Embedded => Ok(Box::new(EmbeddedStore::open(&settings.server.data_dir.join("pool.db"))?)),
+        PoolStore::Redis => Ok(Box::new(RedisStore::open(&settings.cluster, Arc::clone(metrics))?)),
     }
-}
-
-/// Raises the generation of a user whose row stays, and writes the revocation that everybody watches for.
-fn revoke_subject(transaction: &Transaction<'_>, sub: &str, now: u64) -> Result<(), StoreError> {
-    let generation: i64 = transaction.query_row(
-        "UPDATE users SET generation = generation + 1, not_before = ?2, updated = ?2 WHERE sub = ?1 RETURNING generation",
-        (sub, signed(now)),
-        |row| row.get(0),
-    )?;
-    announce(transaction, sub, generation, now)
-}
-
-fn announce(transaction: &Transaction<'_>, sub: &str, generation: i64, now: u64) -> Result<(), StoreError> {
-    transaction.execute(
-        "INSERT OR REPLACE INTO revocations (sub, generation, not_before) VALUES (?1, ?2, ?3)",
-        (sub, generation, signed(now)),
-    )?;
-    Ok(())
-}
-
-/// SQLite's integers are signed; times and counters here stay far below the sign.
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-fn unsigned(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<u64> {
-    Ok(u64::try_from(row.get::<_, i64>(index)?).unwrap_or(0))
-}
-
-/// Makes an empty file that only its owner may read; SQLite gives its side files the same mode.
-fn create_private(path: &Path) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
 }

@@ -49,6 +49,11 @@ async fn post(fixture: &Fixture, path: &str, body: Value) -> Answer {
     send(fixture, Method::POST, path, &body.to_string()).await
 }
 
+/// The status of an answer, for tests elsewhere.
+pub(super) async fn status(fixture: &Fixture, path: &str, body: Value) -> u16 {
+    post(fixture, path, body).await.status
+}
+
 #[actix_web::test]
 async fn the_seeds_client_signs_in_and_refreshes() {
     let fixture = Fixture::new();

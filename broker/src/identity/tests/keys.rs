@@ -48,6 +48,58 @@ fn a_rotation_by_another_process_is_seen() {
 }
 
 #[test]
+fn nodes_that_start_at_once_on_an_empty_folder_take_the_same_first_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let barrier = std::sync::Barrier::new(8);
+    let opened: Vec<_> = std::thread::scope(|scope| {
+        let nodes = (0..8).map(|_| {
+            scope.spawn(|| {
+                barrier.wait();
+                open(&folder, Clock::system())
+            })
+        });
+        let nodes: Vec<_> = nodes.collect();
+        nodes.into_iter().map(|node| node.join().unwrap()).collect()
+    });
+    for node in &opened {
+        node.reload().unwrap();
+        assert_eq!((node.signing_kid(), kids(node)), (opened[0].signing_kid(), kids(&opened[0])));
+        assert_eq!(kids(node).len(), 1);
+    }
+}
+
+#[test]
+fn a_first_key_that_was_left_half_made_is_brought_to_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(&folder, Clock::system()).signing_kid().unwrap();
+    let path = |extension: &str| folder.path().join("keys").join(format!("{first}.{extension}"));
+    std::fs::remove_file(path("json")).unwrap();
+    assert_eq!(kids(&open(&folder, Clock::system())), std::slice::from_ref(&first));
+    for extension in ["json", "pem"] {
+        std::fs::remove_file(path(extension)).unwrap();
+    }
+    assert_ne!(kids(&open(&folder, Clock::system())), [first], "an emptied folder begins anew");
+}
+
+#[cfg(unix)]
+#[test]
+fn new_keys_are_taken_where_old_ones_cannot_be_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new();
+    let (node, command) = (open(&folder, clock.clock()), open(&folder, clock.clock()));
+    let old = node.signing_kid().unwrap();
+    let new = command.rotate(None).unwrap().kid;
+    node.reload().unwrap();
+    // A folder in its place cannot be removed as a file can, by root neither.
+    let pem = folder.path().join("keys").join(format!("{old}.pem"));
+    std::fs::remove_file(&pem).unwrap();
+    std::fs::create_dir(&pem).unwrap();
+    clock.advance(Duration::from_secs(600 + 4_000));
+    node.reload().unwrap();
+    assert_eq!(kids(&node), [new]);
+}
+
+#[test]
 fn private_halves_stay_private() {
     let folder = tempfile::tempdir().unwrap();
     let keys = open(&folder, Clock::system());

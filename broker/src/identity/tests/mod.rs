@@ -1,6 +1,7 @@
 //! What the parts of this module promise together.
 
 mod bad_tokens;
+mod cluster;
 mod http;
 mod jwks;
 mod keys;
@@ -56,7 +57,10 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = settings(&folder);
         change(&mut settings);
-        let clock = ManualClock::new();
+        Self::start(folder, settings, ManualClock::new())
+    }
+
+    fn start(folder: tempfile::TempDir, settings: Settings, clock: ManualClock) -> Self {
         let metrics = Arc::new(Metrics::new());
         let revocations = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&revocations);
@@ -86,6 +90,15 @@ impl Fixture {
         self.identity.verifier().verify(token).await
     }
 
+    /// Waits until the node has heard of this many revocations: what another process did it hears a little later.
+    async fn heard(&self, revocations: usize) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while self.revoked() < revocations {
+            assert!(std::time::Instant::now() < deadline, "no revocation heard");
+            actix_web::rt::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
     fn revoked(&self) -> usize {
         self.revocations.lock().unwrap().len()
     }
@@ -93,6 +106,13 @@ impl Fixture {
 
 fn secret(text: &str) -> Zeroizing<String> {
     Zeroizing::new(text.to_owned())
+}
+
+fn refused<T>(result: Result<T, AuthRefusal>) -> String {
+    match result {
+        Ok(_) => "a session".to_owned(),
+        Err(refusal) => format!("{refusal:?}"),
+    }
 }
 
 /// A compact token over exactly these texts.

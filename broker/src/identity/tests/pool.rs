@@ -6,13 +6,6 @@ use super::*;
 use crate::identity::WeakPassword;
 use crate::telemetry::AuthOutcome;
 
-fn refused<T>(result: Result<T, AuthRefusal>) -> String {
-    match result {
-        Ok(_) => "a session".to_owned(),
-        Err(refusal) => format!("{refusal:?}"),
-    }
-}
-
 #[actix_web::test]
 async fn sign_in_gives_tokens_that_verify_and_carry_the_claims_of_the_seed() {
     let fixture = Fixture::new();

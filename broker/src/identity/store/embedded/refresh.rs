@@ -1,87 +1,9 @@
-use aws_lc_rs::hmac;
 use rusqlite::{OptionalExtension as _, Transaction};
-use zeroize::Zeroizing;
 
-use super::super::random::{base64url, from_base64url, random_bytes, sha256};
 use super::users::user_of_subject;
-use super::{Store, StoreError, User, revoke_subject, signed, unsigned};
-
-/// An opaque refresh token: 256 random bits. The store keeps its SHA-256 only.
-pub(in crate::identity) struct RefreshToken(Zeroizing<[u8; 32]>);
-
-impl RefreshToken {
-    fn random() -> Result<Self, StoreError> {
-        Ok(Self(Zeroizing::new(random_bytes()?)))
-    }
-
-    /// Reads what a client sent; nothing if it cannot be one.
-    pub(in crate::identity) fn parse(text: &str) -> Option<Self> {
-        let bytes = Zeroizing::new(from_base64url(text)?);
-        Some(Self(Zeroizing::new(bytes.as_slice().try_into().ok()?)))
-    }
-
-    /// As the client gets it: 43 characters of base64url.
-    pub(in crate::identity) fn text(&self) -> String {
-        base64url(self.0.as_slice())
-    }
-
-    fn hash(&self) -> [u8; 32] {
-        sha256(self.0.as_slice())
-    }
-
-    /// Hides this token's successor, or shows it again.
-    ///
-    /// The pad depends on this token, which the store does not have, and a token has one successor only; so whoever
-    /// reads the store learns nothing, and whoever holds this token can be given the same successor twice.
-    fn pad(&self, other: &[u8; 32]) -> [u8; 32] {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice());
-        let pad = hmac::sign(&key, b"countersign refresh successor");
-        let mut out = *other;
-        out.iter_mut().zip(pad.as_ref()).for_each(|(byte, pad)| *byte ^= pad);
-        out
-    }
-
-    fn seal(&self, successor: &Self) -> [u8; 32] {
-        self.pad(&successor.0)
-    }
-
-    fn unseal(&self, sealed: &[u8; 32]) -> Self {
-        Self(Zeroizing::new(self.pad(sealed)))
-    }
-}
-
-/// How long refresh tokens live, in milliseconds.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::identity) struct RefreshRules {
-    /// Replace a token when it is used.
-    pub(in crate::identity) rotate: bool,
-    /// A replaced token gets the same successor again for this long.
-    pub(in crate::identity) grace_ms: u64,
-    /// A family unused for this long ends.
-    pub(in crate::identity) idle_ms: u64,
-    /// A family ends this long after sign-in.
-    pub(in crate::identity) lifetime_ms: u64,
-}
-
-/// What a refresh token was worth.
-pub(in crate::identity) enum Redeemed {
-    /// A session goes on.
-    Session {
-        /// The user as of now.
-        user: Box<User>,
-        /// The token to use from now on.
-        token: RefreshToken,
-        /// `jti` of the session's first token.
-        origin_jti: String,
-        /// When the session began, milliseconds since the Unix epoch.
-        auth_time_ms: u64,
-    },
-    /// Unknown, expired, idle, revoked, or of another or disabled user.
-    Refused,
-    /// A replaced token came again after its grace: somebody else has a copy. The family has ended, and with it every
-    /// token of the user.
-    Reused,
-}
+use super::{EmbeddedStore, revoke_subject, signed, unsigned};
+use crate::identity::random::random_bytes;
+use crate::identity::store::{Redeemed, RefreshRules, RefreshToken, Sessions, StoreError, User};
 
 struct Family {
     id: Vec<u8>,
@@ -94,15 +16,12 @@ struct Family {
     sealed_successor: Option<[u8; 32]>,
 }
 
-impl Store {
-    /// Begins a session: a new family and its first token.
-    ///
-    /// None if the user was revoked, disabled or deleted since it was read: a password that was being checked while it
-    /// was replaced opens nothing.
-    pub(in crate::identity) fn begin_family(
+impl Sessions for EmbeddedStore {
+    fn begin_family(
         &self,
         user: &User,
         origin_jti: &str,
+        _: &RefreshRules,
         now: u64,
     ) -> Result<Option<RefreshToken>, StoreError> {
         let (id, token) = (random_bytes::<16>()?, RefreshToken::random()?);
@@ -120,19 +39,7 @@ impl Store {
         })
     }
 
-    /// Uses a refresh token of the user of this normalised name, if one is given.
-    ///
-    /// One transaction decides and writes, so that of two uses at once one rotates and the other meets the grace.
-    ///
-    /// # Errors
-    /// The store's own; nothing has been decided then, and the token may be used again.
-    pub(in crate::identity) fn redeem(
-        &self,
-        name: Option<&str>,
-        token: &RefreshToken,
-        rules: &RefreshRules,
-        now: u64,
-    ) -> Result<Redeemed, StoreError> {
+    fn redeem(&self, name: Option<&str>, token: &RefreshToken, rules: &RefreshRules, now: u64) -> Result<Redeemed, StoreError> {
         self.write(|transaction| {
             let Some(family) = find_family(transaction, token)? else { return Ok(Redeemed::Refused) };
             if family.revoked || family.has_ended(rules, now) {
@@ -144,7 +51,7 @@ impl Store {
             }
             let next = match (family.replaced, family.sealed_successor) {
                 (None, _) if rules.rotate => replace(transaction, token, &family.id, now)?,
-                (None, _) => RefreshToken(token.0.clone()),
+                (None, _) => token.again(),
                 (Some(replaced), Some(sealed)) if now.saturating_sub(replaced) < rules.grace_ms => token.unseal(&sealed),
                 (Some(_), _) => {
                     end_family(transaction, &family, now)?;
@@ -157,8 +64,7 @@ impl Store {
         })
     }
 
-    /// Ends the session that a refresh token belongs to, and with it every token of the user. Tells whether there was one.
-    pub(in crate::identity) fn revoke_session(&self, token: &RefreshToken, now: u64) -> Result<bool, StoreError> {
+    fn revoke_session(&self, token: &RefreshToken, now: u64) -> Result<bool, StoreError> {
         self.write(|transaction| match find_family(transaction, token)? {
             Some(family) if !family.revoked => end_family(transaction, &family, now).map(|()| true),
             _ => Ok(false),

@@ -1,65 +1,14 @@
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
-use super::super::random::random_uuid;
-use super::{Store, StoreError, announce, revoke_subject, signed, unsigned};
-
-/// Whether a password opens a session or only the way to another password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PasswordState {
-    /// It stands.
-    Permanent,
-    /// It must be replaced before this time (milliseconds since the Unix epoch); afterwards it is worth nothing.
-    TemporaryUntil(u64),
-}
-
-/// A user of the pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// The name as it is compared: trimmed, lower case.
-    pub name: String,
-    /// The name as it was first written.
-    pub username: String,
-    /// `sub` in tokens: random, never reused.
-    pub sub: String,
-    /// For the `email` claim.
-    pub email: Option<String>,
-    /// Argon2id in PHC form. Never leaves this module but for the hasher.
-    pub(in crate::identity) password: String,
-    /// What the password is worth.
-    pub password_state: PasswordState,
-    /// May not sign in or refresh.
-    pub disabled: bool,
-    /// How often all tokens were revoked.
-    pub generation: u64,
-    /// Milliseconds since the Unix epoch.
-    pub created_ms: u64,
-    /// Milliseconds since the Unix epoch.
-    pub updated_ms: u64,
-}
-
-/// What a user is created from.
-pub(in crate::identity) struct NewUser<'a> {
-    /// Normalised name.
-    pub(in crate::identity) name: &'a str,
-    /// Name as written.
-    pub(in crate::identity) username: &'a str,
-    /// For the `email` claim.
-    pub(in crate::identity) email: Option<&'a str>,
-    /// PHC string.
-    pub(in crate::identity) password: &'a str,
-    /// What the password is worth.
-    pub(in crate::identity) state: PasswordState,
-}
+use super::{EmbeddedStore, announce, revoke_subject, signed, unsigned};
+use crate::identity::random::random_uuid;
+use crate::identity::store::{NewUser, PasswordState, StoreError, User, Users};
 
 const COLUMNS: &str =
     "name, username, sub, email, password, temporary, temporary_until, disabled, generation, created, updated";
 
-impl Store {
-    /// Creates a user and returns the new `sub`.
-    ///
-    /// # Errors
-    /// [`StoreError::UserExists`], or the store's own.
-    pub(in crate::identity) fn add_user(&self, user: &NewUser<'_>, now: u64) -> Result<String, StoreError> {
+impl Users for EmbeddedStore {
+    fn add_user(&self, user: &NewUser<'_>, now: u64) -> Result<String, StoreError> {
         let sub = random_uuid()?;
         let (temporary, until) = columns_of(user.state);
         let added = self.lock().execute(
@@ -70,25 +19,20 @@ impl Store {
         if added == 0 { Err(StoreError::UserExists) } else { Ok(sub) }
     }
 
-    /// The user of this normalised name.
-    pub(in crate::identity) fn find_user(&self, name: &str) -> Result<Option<User>, StoreError> {
+    fn find_user(&self, name: &str) -> Result<Option<User>, StoreError> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM users WHERE name = ?1"))?;
         Ok(statement.query_row([name], read_user).optional()?)
     }
 
-    /// All users by name.
-    pub(in crate::identity) fn users(&self) -> Result<Vec<User>, StoreError> {
+    fn users(&self) -> Result<Vec<User>, StoreError> {
         let connection = self.lock();
         let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM users ORDER BY name"))?;
         let users = statement.query_map([], read_user)?.collect::<Result<_, _>>()?;
         Ok(users)
     }
 
-    /// Replaces a password, ends the user's refresh tokens and revokes all tokens.
-    ///
-    /// With `replaces`, only if that is still the password's hash: of two changes at once, one wins and the other is told.
-    pub(in crate::identity) fn set_password(
+    fn set_password(
         &self,
         name: &str,
         password: &str,
@@ -110,14 +54,12 @@ impl Store {
         })
     }
 
-    /// Stores the same password under a stronger hash. Not if it was changed meanwhile.
-    pub(in crate::identity) fn rehash(&self, name: &str, old: &str, new: &str) -> Result<(), StoreError> {
+    fn rehash(&self, name: &str, old: &str, new: &str) -> Result<(), StoreError> {
         self.lock().execute("UPDATE users SET password = ?3 WHERE name = ?1 AND password = ?2", (name, old, new))?;
         Ok(())
     }
 
-    /// Disables a user, which ends everything the user holds, or enables one.
-    pub(in crate::identity) fn set_disabled(&self, name: &str, disabled: bool, now: u64) -> Result<(), StoreError> {
+    fn set_disabled(&self, name: &str, disabled: bool, now: u64) -> Result<(), StoreError> {
         self.write(|transaction| {
             let changed = transaction
                 .execute("UPDATE users SET disabled = ?2, updated = ?3 WHERE name = ?1", (name, disabled, signed(now)))?;
@@ -128,8 +70,7 @@ impl Store {
         })
     }
 
-    /// Removes a user for good. A user of the same name created later is another subject.
-    pub(in crate::identity) fn delete_user(&self, name: &str, now: u64) -> Result<(), StoreError> {
+    fn delete_user(&self, name: &str, now: u64) -> Result<(), StoreError> {
         self.write(|transaction| {
             let user = user_in(transaction, name)?;
             transaction.execute("DELETE FROM families WHERE sub = ?1", [&user.sub])?;

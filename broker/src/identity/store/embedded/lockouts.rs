@@ -1,35 +1,10 @@
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::{Store, StoreError, signed, unsigned};
+use super::{EmbeddedStore, signed, unsigned};
+use crate::identity::store::{Admission, LOCKOUT_NAMES_MAX, LockoutRules, Lockouts, StoreError};
 
-/// Most names that are counted; the least recently tried go first.
-const NAMES_MAX: u64 = 100_000;
-
-/// When failures delay the next attempt, in milliseconds.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::identity) struct LockoutRules {
-    /// Failures before the first delay; 0: no lock-out.
-    pub(in crate::identity) threshold: u32,
-    /// First delay; it doubles with each further failure.
-    pub(in crate::identity) base_ms: u64,
-    /// Longest delay; and a name not tried for this long after its delay starts anew.
-    pub(in crate::identity) max_ms: u64,
-}
-
-/// May this attempt be judged?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::identity) enum Admission {
-    /// Yes, and it has been counted as failed until it succeeds.
-    Admitted,
-    /// No; the name is locked until then. The attempt counts for nothing and extends nothing.
-    LockedUntil(u64),
-}
-
-impl Store {
-    /// Counts an attempt before it is judged: of any number at once, no more are judged than the threshold lets through.
-    ///
-    /// Names of users that do not exist count the same, so that a delay tells nothing.
-    pub(in crate::identity) fn admit(&self, name: &str, rules: &LockoutRules, now: u64) -> Result<Admission, StoreError> {
+impl Lockouts for EmbeddedStore {
+    fn admit(&self, name: &str, rules: &LockoutRules, now: u64) -> Result<Admission, StoreError> {
         if rules.threshold == 0 {
             return Ok(Admission::Admitted);
         }
@@ -48,8 +23,7 @@ impl Store {
         })
     }
 
-    /// Takes an admitted attempt back that was never judged, for want of a free hash.
-    pub(in crate::identity) fn withdraw(&self, name: &str, now: u64) -> Result<(), StoreError> {
+    fn withdraw(&self, name: &str, now: u64) -> Result<(), StoreError> {
         self.lock().execute(
             "UPDATE lockouts SET failures = max(failures - 1, 0), locked_until = min(locked_until, ?2) WHERE name = ?1",
             (name, signed(now)),
@@ -57,8 +31,7 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets a name's failures: its password was right.
-    pub(in crate::identity) fn absolve(&self, name: &str) -> Result<(), StoreError> {
+    fn absolve(&self, name: &str) -> Result<(), StoreError> {
         self.lock().execute("DELETE FROM lockouts WHERE name = ?1", [name])?;
         Ok(())
     }
@@ -86,7 +59,7 @@ pub(super) fn prune(transaction: &Transaction<'_>, max_ms: u64, now: u64) -> Res
     transaction.execute("DELETE FROM lockouts WHERE locked_until < ?1", [signed(now.saturating_sub(max_ms))])?;
     transaction.execute(
         "DELETE FROM lockouts WHERE name IN (SELECT name FROM lockouts ORDER BY updated DESC LIMIT -1 OFFSET ?1)",
-        [signed(NAMES_MAX)],
+        [signed(LOCKOUT_NAMES_MAX)],
     )?;
     Ok(())
 }

@@ -1,0 +1,307 @@
+//! Sockets that ask to become WebSockets: they leave the HTTP dispatcher before the application has answered.
+//!
+//! The dispatcher keeps a read and a write buffer of 8 KiB for the life of a connection and copies every byte through
+//! both. Here a socket has no buffer of its own: what it reads goes through one buffer of its thread, and the slices that
+//! the answer's body yields are written as they are. The application, its routes and its handlers are the same.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::marker::PhantomData;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use actix_codec::{Encoder as _, Framed};
+use actix_http::body::{BodySize, BoxBody, MessageBody};
+use actix_http::error::PayloadError;
+use actix_http::h1::{Codec, Message};
+use actix_http::{ConnectionType, Payload, Request, Response, StatusCode};
+use actix_service::{Service, ServiceFactory};
+use bytes::{Buf as _, Bytes, BytesMut};
+use futures_core::Stream;
+use futures_core::future::LocalBoxFuture;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::sync::OnceCell;
+
+use super::Socket;
+use super::listener::DISCONNECT_TIMEOUT;
+
+/// Bytes that a thread reads at once.
+const READ_BUFFER_BYTES: usize = 16 * 1024;
+/// Bytes that one socket may read before others get their turn. The parser behind it reads until there is nothing more.
+const READ_TURN_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    /// Read into by all sockets of this thread in turn; none keeps what is in it.
+    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice());
+}
+
+/// An application that answers both the dispatcher and upgraded sockets: it is made once for both.
+pub(super) struct SharedApp<F: ServiceFactory<Request, Config = ()>> {
+    factory: Rc<F>,
+    made: Rc<OnceCell<Rc<F::Service>>>,
+}
+
+/// The same application, for sockets that leave the dispatcher.
+pub(super) struct AppForUpgrades<F: ServiceFactory<Request, Config = ()>, B> {
+    app: SharedApp<F>,
+    body: PhantomData<B>,
+}
+
+/// One application, in several hands.
+pub(super) struct Shared<S>(Rc<S>);
+
+/// Answers the requests of sockets that leave the dispatcher.
+pub(super) struct Upgrades<S, B> {
+    app: Rc<S>,
+    body: PhantomData<B>,
+}
+
+impl<F: ServiceFactory<Request, Config = ()>> SharedApp<F> {
+    /// Shares what `factory` will make.
+    pub(super) fn new(factory: F) -> Self {
+        Self { factory: Rc::new(factory), made: Rc::default() }
+    }
+
+    /// The same, for sockets that leave the dispatcher.
+    pub(super) fn for_upgrades<B>(&self) -> AppForUpgrades<F, B> {
+        AppForUpgrades { app: self.clone(), body: PhantomData }
+    }
+
+    async fn make(self) -> Result<Rc<F::Service>, F::InitError> {
+        self.made.get_or_try_init(async || self.factory.new_service(()).await.map(Rc::new)).await.cloned()
+    }
+}
+
+impl<F: ServiceFactory<Request, Config = ()>> Clone for SharedApp<F> {
+    fn clone(&self) -> Self {
+        Self { factory: Rc::clone(&self.factory), made: Rc::clone(&self.made) }
+    }
+}
+
+impl<F> ServiceFactory<Request> for SharedApp<F>
+where
+    F: ServiceFactory<Request, Config = ()> + 'static,
+{
+    type Response = F::Response;
+    type Error = F::Error;
+    type Config = ();
+    type Service = Shared<F::Service>;
+    type InitError = F::InitError;
+    type Future = LocalBoxFuture<'static, Result<Self::Service, Self::InitError>>;
+
+    fn new_service(&self, (): ()) -> Self::Future {
+        let app = self.clone();
+        Box::pin(async move { app.make().await.map(Shared) })
+    }
+}
+
+impl<F, B> ServiceFactory<(Request, Framed<Socket, Codec>)> for AppForUpgrades<F, B>
+where
+    F: ServiceFactory<Request, Config = ()> + 'static,
+    F::Response: Into<Response<B>>,
+    F::Service: 'static,
+    F::Error: Into<Response<BoxBody>>,
+    B: MessageBody + 'static,
+{
+    type Response = ();
+    type Error = actix_web::Error;
+    type Config = ();
+    type Service = Upgrades<F::Service, B>;
+    type InitError = F::InitError;
+    type Future = LocalBoxFuture<'static, Result<Self::Service, Self::InitError>>;
+
+    fn new_service(&self, (): ()) -> Self::Future {
+        let app = self.app.clone();
+        Box::pin(async move { app.make().await.map(|app| Upgrades { app, body: PhantomData }) })
+    }
+}
+
+impl<S: Service<Request>> Service<Request> for Shared<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&self, request: Request) -> S::Future {
+        self.0.call(request)
+    }
+}
+
+impl<S, B> Service<(Request, Framed<Socket, Codec>)> for Upgrades<S, B>
+where
+    S: Service<Request> + 'static,
+    S::Response: Into<Response<B>>,
+    S::Error: Into<Response<BoxBody>>,
+    B: MessageBody + 'static,
+{
+    type Response = ();
+    /// Never returned: a socket that breaks is no fault of the server's.
+    type Error = actix_web::Error;
+    type Future = LocalBoxFuture<'static, Result<(), actix_web::Error>>;
+
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // The dispatcher asks the application itself, which is the same.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&self, (request, framed): (Request, Framed<Socket, Codec>)) -> Self::Future {
+        let app = Rc::clone(&self.app);
+        Box::pin(async move {
+            // A broken socket drops the answer's body, and that is how its actor learns of it.
+            let _ = answer(&*app, request, framed).await;
+            Ok(())
+        })
+    }
+}
+
+/// Has the application answer a request, and carries its answer until it ends.
+async fn answer<S, B>(app: &S, request: Request, framed: Framed<Socket, Codec>) -> io::Result<()>
+where
+    S: Service<Request>,
+    S::Response: Into<Response<B>>,
+    S::Error: Into<Response<BoxBody>>,
+    B: MessageBody,
+{
+    let parts = framed.into_parts();
+    let (mut codec, mut head) = (parts.codec, parts.write_buf);
+    let socket = Rc::new(RefCell::new(parts.io));
+    // Copied: what the client sent early is a few bytes in a buffer of 8 KiB.
+    let inbound = InboundBytes { socket: Rc::clone(&socket), early: Bytes::copy_from_slice(&parts.read_buf), turn_bytes: 0 };
+    drop(parts.read_buf);
+    let (request, _) = request.replace_payload(Payload::Stream { payload: Box::pin(inbound) as Pin<Box<_>> });
+    match app.call(request).await {
+        Ok(response) => respond(&socket, &mut codec, &mut head, response.into()).await?,
+        Err(error) => respond(&socket, &mut codec, &mut head, error.into()).await?,
+    }
+    farewell(&socket).await;
+    Ok(())
+}
+
+/// Writes head and body. Whatever is not the switch of protocols is the last answer on this socket.
+async fn respond<B: MessageBody>(
+    socket: &RefCell<Socket>,
+    codec: &mut Codec,
+    head: &mut BytesMut,
+    response: Response<B>,
+) -> io::Result<()> {
+    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let (mut response, body) = response.into_parts();
+    if !switched {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    let size = body.size();
+    codec.encode(Message::Item((response, size)), head)?;
+    let head = std::mem::take(head).freeze();
+    if switched {
+        return carry(socket, head, body, Ok).await;
+    }
+    let mut framed = |bytes: Bytes| {
+        let mut out = BytesMut::new();
+        codec.encode(Message::Chunk(Some(bytes)), &mut out).map(|()| out.freeze())
+    };
+    carry(socket, head, body, &mut framed).await?;
+    let mut end = BytesMut::new();
+    if size != BodySize::None {
+        codec.encode(Message::Chunk(None), &mut end)?;
+    }
+    carry(socket, end.freeze(), (), Ok).await
+}
+
+/// Writes `first`, then what the body yields, each slice as it is. While the socket takes nothing, the body is not polled.
+async fn carry<B: MessageBody>(
+    socket: &RefCell<Socket>,
+    first: Bytes,
+    body: B,
+    mut framed: impl FnMut(Bytes) -> io::Result<Bytes>,
+) -> io::Result<()> {
+    let mut body = pin!(body);
+    let mut slice = first;
+    poll_fn(|cx| {
+        loop {
+            while !slice.is_empty() {
+                match ready!(Pin::new(&mut *socket.borrow_mut()).poll_write(cx, &slice))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    written => slice.advance(written),
+                }
+            }
+            match body.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(bytes))) => slice = framed(bytes)?,
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(io::ErrorKind::Other.into())),
+                Poll::Ready(None) => return Pin::new(&mut *socket.borrow_mut()).poll_flush(cx),
+                Poll::Pending => {
+                    ready!(Pin::new(&mut *socket.borrow_mut()).poll_flush(cx))?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// Ends our half, and reads what still comes for a while: unread bytes would turn the end into a reset, and the client
+/// might lose what was sent last.
+async fn farewell(socket: &RefCell<Socket>) {
+    let leave = async {
+        poll_fn(|cx| Pin::new(&mut *socket.borrow_mut()).poll_shutdown(cx)).await?;
+        poll_fn(|cx| {
+            loop {
+                if ready!(poll_read(socket, cx, |bytes| bytes.len()))? == 0 {
+                    return Poll::Ready(io::Result::Ok(()));
+                }
+            }
+        })
+        .await
+    };
+    // The client has gone, or it had its time.
+    let _ = tokio::time::timeout(DISCONNECT_TIMEOUT, leave).await;
+}
+
+/// Reads into the thread's buffer; `take` sees what came, nothing at the end.
+fn poll_read<T>(socket: &RefCell<Socket>, cx: &mut Context<'_>, take: impl FnOnce(&[u8]) -> T) -> Poll<io::Result<T>> {
+    READ_BUFFER.with_borrow_mut(|buffer| {
+        let mut read = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut *socket.borrow_mut()).poll_read(cx, &mut read))?;
+        Poll::Ready(Ok(take(read.filled())))
+    })
+}
+
+/// What the client sends, read when it is asked for.
+struct InboundBytes {
+    socket: Rc<RefCell<Socket>>,
+    /// What came with the request.
+    early: Bytes,
+    /// Read since this socket last had nothing to read, or gave way.
+    turn_bytes: usize,
+}
+
+impl Stream for InboundBytes {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.early.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.early))));
+        }
+        if self.turn_bytes >= READ_TURN_BYTES {
+            self.turn_bytes = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        match poll_read(&self.socket, cx, Bytes::copy_from_slice) {
+            Poll::Ready(Ok(bytes)) if bytes.is_empty() => Poll::Ready(None),
+            Poll::Ready(Ok(bytes)) => {
+                self.turn_bytes += bytes.len();
+                Poll::Ready(Some(Ok(bytes)))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(PayloadError::Io(error)))),
+            Poll::Pending => {
+                self.turn_bytes = 0;
+                Poll::Pending
+            }
+        }
+    }
+}

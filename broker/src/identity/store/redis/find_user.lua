@@ -1,0 +1,1 @@
+return redis.call('HGETALL', user_key(ARGV[1]))
