@@ -137,10 +137,9 @@ async fn domain_security_through_the_balancer() {
 
 #[tokio::test]
 async fn secured_socket_through_the_balancer() {
-    // Without a name of their own nodes take their address, and each would refuse the tokens of the others.
-    let plan = ClusterPlan::example("secured-socket.toml").toml("[identity.pool]\nissuer = \"https://ws.example.com\"");
-    succeeded(&plan.cli(&["user", "add", "ada", "--password-stdin", "--permanent"], PASSWORD));
-    let cluster = plan.balanced().start().await;
+    let pool = "[identity.pool]\nstore = \"redis\"\nissuer = \"https://ws.example.com\"";
+    let cluster = ClusterPlan::example("secured-socket.toml").toml(pool).balanced().start().await;
+    succeeded(&cluster.nodes[0].cli(&["user", "add", "ada", "--password-stdin", "--permanent"], PASSWORD));
     let public = cluster.balancer().public;
     let url = |path: &str| format!("http://{public}{path}");
     let signed_in = http::post(&url("/auth"), &json!({ "user": "ada", "password": PASSWORD })).send().await;
