@@ -114,11 +114,12 @@ mod tests {
             async move { keeper.run().await }
         });
         registry.apply(&[Write::Register(Box::new(entry.clone()))]).await.unwrap();
-        tokio::time::sleep(LEASE * 5).await;
+        // A second after a renewal, so that it is clear which was the last.
+        tokio::time::sleep(LEASE * 5 + Duration::from_secs(1)).await;
         assert!(keeper.holds() && keeper.is_fresh());
         assert!(registry.find(entry.id).await.unwrap().is_some());
         running.abort();
-        tokio::time::sleep(LEASE * 5 / 6).await;
+        tokio::time::sleep(LEASE * 2 / 3).await;
         assert!(keeper.holds() && !keeper.is_fresh(), "doubted before it is over");
         tokio::time::sleep(LEASE * 2).await;
         assert!(!keeper.holds());
