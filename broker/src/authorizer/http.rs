@@ -40,6 +40,8 @@ pub struct AuthorizeEndpoint {
     require: Require,
     allow_caching: HeaderValue,
     allow_is_cached: bool,
+    /// Names of the headers that an allow depends on.
+    credentials: HeaderValue,
 }
 
 impl AuthorizeEndpoint {
@@ -55,6 +57,8 @@ impl AuthorizeEndpoint {
             require: settings.require,
             allow_caching: HeaderValue::try_from(caching).unwrap_or(HeaderValue::from_static("no-store")),
             allow_is_cached: age > 0,
+            credentials: HeaderValue::try_from(format!("{}, Authorization", settings.header))
+                .unwrap_or(HeaderValue::from_static("*")),
         })
     }
 
@@ -87,6 +91,10 @@ impl AuthorizeEndpoint {
         headers.insert(CONNECTION_ID, identity.connection);
         headers.insert(ORIGIN, identity.headers.origin.clone());
         // Proxies ask without an origin, mostly, and what is not stored varies with nothing.
+        if self.allow_is_cached {
+            // Whoever keeps an allow must not give it to another caller.
+            headers.append(header::VARY, self.credentials.clone());
+        }
         if self.allow_is_cached || request.headers().contains_key(header::ORIGIN) {
             self.cors.decorate(request.headers(), headers);
         }

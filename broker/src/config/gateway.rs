@@ -85,7 +85,7 @@ impl Default for TokenAtHandshake {
 pub struct LimitSettings {
     /// Open sockets per node; more are refused with 503.
     pub connections_max: usize,
-    /// Open sockets per client address; more are refused with 429. 0: no bound.
+    /// Open sockets per client address, an IPv6 address counting as its /64; more are refused with 429. 0: no bound.
     pub connections_per_address_max: usize,
     /// Open sockets per principal on this node; more are refused with 429. 0: no bound.
     pub connections_per_principal_max: usize,

@@ -33,6 +33,16 @@ impl ClientAddress {
     }
 }
 
+/// What quotas count as one client: an IPv4 address, or the /64 of an IPv6 address, since whoever has one address of it has
+/// the rest too.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use actix_web::test::TestRequest;

@@ -41,6 +41,9 @@ pub struct ListenerSpec {
     pub tls: Option<Tls>,
     /// From the first byte of a request to the end of its head; then 408.
     pub request_head_timeout: Duration,
+    /// Longest time without an answer on a connection that is no WebSocket; it must be longer than any answer takes. Above
+    /// the time between two requests, which ends idle connections in good order.
+    pub quiet_max: Duration,
     /// How long a graceful stop waits for connections, in whole seconds, rounded up.
     pub shutdown_timeout: Duration,
     /// Kernel send buffer per socket; none leaves it to the system, which grows it to megabytes.
@@ -83,7 +86,7 @@ where
     <S::Service as Service<Request>>::Future: 'static,
     B: MessageBody + 'static,
 {
-    let ListenerSpec { listener, workers, tls, send_buffer_bytes, request_head_timeout, .. } = spec;
+    let ListenerSpec { listener, workers, tls, send_buffer_bytes, request_head_timeout, quiet_max, .. } = spec;
     let local = listener.local_addr()?;
     let seconds = spec.shutdown_timeout.as_millis().div_ceil(1_000);
     let builder = Server::build()
@@ -113,7 +116,7 @@ where
             })
             .upgrade(app.for_upgrades())
             .h1(app);
-        fn_service(move |tcp| prepare(tcp, send_buffer_bytes, tls.clone()).boxed_local()).and_then(http)
+        fn_service(move |tcp| prepare(tcp, send_buffer_bytes, quiet_max, tls.clone()).boxed_local()).and_then(http)
     })?;
     Ok(builder.run())
 }
@@ -129,6 +132,7 @@ pub fn worker_count(setting: usize) -> usize {
 async fn prepare(
     tcp: TcpStream,
     send_buffer_bytes: Option<usize>,
+    quiet_max: Duration,
     tls: Option<Tls>,
 ) -> Result<(Socket, Option<SocketAddr>), DispatchError> {
     let peer = tcp.peer_addr().ok();
@@ -143,7 +147,7 @@ async fn prepare(
         None => Socket::plain(tcp),
         Some(tls) => Socket::tls(tls.accept(tcp).await?),
     };
-    Ok((socket, peer))
+    Ok((socket.quiet_for(quiet_max), peer))
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ use crate::edge::SocketControl;
 /// Longest that a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Longest silence of these servers: nothing here but the test of it comes near.
+const QUIET_MAX: Duration = Duration::from_secs(3);
+
 /// Starts a server on a free port.
 fn start<F>(tls: Option<Tls>, configure: F) -> (SocketAddr, ServerHandle)
 where
@@ -37,6 +40,7 @@ where
         connections_per_worker_max: 1_000,
         tls,
         request_head_timeout: Duration::from_secs(5),
+        quiet_max: QUIET_MAX,
         shutdown_timeout: Duration::from_secs(1),
         send_buffer_bytes: None,
     };
@@ -216,6 +220,50 @@ async fn a_stalled_tls_handshake_holds_up_nobody() {
     }
     let answer = soon("a handshake beside stalled ones", status_line(&connector, address)).await;
     assert_eq!(answer.unwrap(), "HTTP/1.1 200 OK");
+    handle.stop(false).await;
+}
+
+/// Sends a request, then the beginning of another, and goes on with it for ever.
+#[actix_rt::test]
+async fn a_second_request_that_never_ends_is_not_waited_for() {
+    let (address, handle) = start(None, ok);
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nx: ").await.unwrap();
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let (mut reading, mut writing) = client.into_split();
+    let trickle = actix_rt::spawn(async move {
+        while writing.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let mut rest = Vec::new();
+    // A reset, where bytes were on their way, is as good an end as any.
+    let _ = soon("the node ends the connection", reading.read_to_end(&mut rest)).await;
+    soon("its client notices", trickle).await.unwrap();
+    handle.stop(false).await;
+}
+
+/// A connection that is a WebSocket has other deadlines.
+#[actix_rt::test]
+async fn an_upgraded_connection_may_be_silent() {
+    let (address, handle) = start(None, |configuration| {
+        configuration.default_service(web::to(|request: HttpRequest| async move {
+            request.conn_data::<SocketControl>().unwrap().upgraded();
+            let silence = tokio::time::sleep(QUIET_MAX * 2);
+            let late = stream::once(async move {
+                silence.await;
+                Ok::<_, Infallible>(Bytes::from_static(b"late"))
+            });
+            HttpResponse::Ok().body(BodyStream::new(late))
+        }));
+    });
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    soon("the late answer", client.read_to_end(&mut answer)).await.unwrap();
+    assert!(String::from_utf8(answer).unwrap().contains("late"));
     handle.stop(false).await;
 }
 

@@ -11,6 +11,7 @@ use futures_util::task::AtomicWaker;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
 /// Somebody asked for the end of this socket.
@@ -19,6 +20,8 @@ const CUT: u8 = 1;
 const GONE: u8 = 2;
 /// What is written now is the last.
 const FINISHING: u8 = 4;
+/// The connection is a WebSocket from here on.
+const UPGRADED: u8 = 8;
 
 /// A kill switch for one socket, usable from any thread.
 ///
@@ -50,6 +53,11 @@ impl SocketControl {
     /// Call it from the socket's own task, before the last flush.
     pub fn finish(&self) {
         self.0.flags.fetch_or(FINISHING, Ordering::AcqRel);
+    }
+
+    /// The connection is a WebSocket from here on: others see to its deadlines.
+    pub fn upgraded(&self) {
+        self.0.flags.fetch_or(UPGRADED, Ordering::AcqRel);
     }
 
     /// [`SocketControl::cut`] was called.
@@ -96,6 +104,33 @@ pub struct Socket {
     stream: Stream,
     control: SocketControl,
     outbound_ended: bool,
+    /// Until the connection is a WebSocket.
+    quiet: Option<Quiet>,
+}
+
+/// Ends a connection on which the node has answered nothing for too long.
+///
+/// The server bounds the head of a connection's first request only: a later head, or a body that nobody reads, could stay
+/// incomplete for ever.
+struct Quiet {
+    longest: Duration,
+    answered_at: Instant,
+    /// Runs out at the earliest when it is time, and is set again where an answer came meanwhile.
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Quiet {
+    /// Is it time? If not, the task of `cx` is woken then.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let end = self.answered_at + self.longest;
+            if Instant::now() >= end {
+                return true;
+            }
+            self.timer.as_mut().reset(end);
+        }
+        false
+    }
 }
 
 /// TLS state is some kilobytes: boxed, so that plain sockets do not carry it.
@@ -108,13 +143,21 @@ impl Socket {
     /// A plain connection.
     #[must_use]
     pub fn plain(stream: TcpStream) -> Self {
-        Self { stream: Stream::Plain(stream), control: SocketControl::default(), outbound_ended: false }
+        Self { stream: Stream::Plain(stream), control: SocketControl::default(), outbound_ended: false, quiet: None }
     }
 
     /// A connection whose TLS handshake is done.
     #[must_use]
     pub fn tls(stream: TlsStream<TcpStream>) -> Self {
-        Self { stream: Stream::Tls(Box::new(stream)), control: SocketControl::default(), outbound_ended: false }
+        Self { stream: Stream::Tls(Box::new(stream)), control: SocketControl::default(), outbound_ended: false, quiet: None }
+    }
+
+    /// Ends it when nothing was written for this long, unless it is a WebSocket by then.
+    #[must_use]
+    pub fn quiet_for(mut self, longest: Duration) -> Self {
+        let timer = Box::pin(tokio::time::sleep(longest));
+        self.quiet = Some(Quiet { longest, answered_at: Instant::now(), timer });
+        self
     }
 
     /// Its kill switch.
@@ -127,6 +170,16 @@ impl Socket {
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.tcp().peer_addr().ok()
+    }
+
+    /// Has it been too long since the node's last answer?
+    fn is_quiet_too_long(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(quiet) = &mut self.quiet else { return false };
+        if self.control.0.flags.load(Ordering::Acquire) & UPGRADED != 0 {
+            self.quiet = None;
+            return false;
+        }
+        quiet.is_over(cx)
     }
 
     /// The TCP socket beneath.
@@ -160,6 +213,9 @@ macro_rules! poll_stream {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_quiet_too_long(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let outcome = poll_stream!(self, poll_read(cx, buf));
         self.control.pass(cx, outcome)
     }
@@ -170,6 +226,9 @@ impl AsyncWrite for Socket {
         let outcome = poll_stream!(self, poll_write(cx, buf));
         if let Poll::Ready(Ok(written)) = outcome {
             self.control.0.written_bytes.fetch_add(written as u64, Ordering::Relaxed);
+            if let Some(quiet) = &mut self.quiet {
+                quiet.answered_at = Instant::now();
+            }
         }
         self.control.pass(cx, outcome)
     }

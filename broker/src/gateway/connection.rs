@@ -94,6 +94,13 @@ impl Connection {
         }
     }
 
+    /// No challenge will be sent any more: its room is for others, also while this socket stays open.
+    pub(super) fn give_up_challenge(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.ground.permit = None;
+        }
+    }
+
     /// A frame of the client. After our own close only the client's is waited for.
     fn frame(&mut self, message: ws::Message, ctx: &mut WebsocketContext<Self>) {
         let Some(open) = &mut self.open else { return };
@@ -135,7 +142,12 @@ impl Actor for Connection {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let Some(birth) = self.birth.take() else { return ctx.stop() };
-        self.open = Some(Open::begin(birth, ctx));
+        let open = self.open.insert(Open::begin(birth, ctx));
+        // A revocation ends the connections that it finds. One that came between the token's verification and this
+        // connection's entry did not find it, so it is asked about here.
+        if open.ground.is_revoked() {
+            return open.ground.vitals.close(CloseReason::Disconnected);
+        }
         self.happen(Event::Opened, ctx);
     }
 
@@ -213,9 +225,9 @@ impl Open {
         gateway.supervisor.live.insert(Arc::clone(&live));
         gateway.keeper.register(super::wiring::entry(&gateway, &live));
         gateway.metrics.connections.of(ConnectionStateLabel::Accepted).inc();
-        // The watchdog closes on its own; decisions must end with the close, not with the socket.
+        // Watchdog and queue close on their own; decisions must end with the close, not with the socket.
         let (closing, keeper) = (Arc::clone(&live), gateway.keeper.clone());
-        vitals.on_close(move |_| {
+        vitals.outbox().on_close(move |_| {
             closing.advance(ConnectionState::Closed);
             keeper.remove(closing.id, closing.generation);
         });
@@ -243,6 +255,12 @@ impl Ground {
     /// The client sent a message; the frame guard has counted it.
     fn heard(&self) {
         self.live.last_active_ms.store(self.worker.gateway.clock.millis(), Ordering::Relaxed);
+    }
+
+    /// Was the token revoked after it had been verified?
+    fn is_revoked(&self) -> bool {
+        let verifier = &self.worker.gateway.verifier;
+        self.live.principal().is_some_and(|principal| verifier.is_revoked(&principal))
     }
 
     /// Gives everything back: local entry first, then subscriptions, then the registry's entry. Nothing waits or panics.

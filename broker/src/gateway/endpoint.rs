@@ -127,6 +127,7 @@ fn upgrade(
     // The guard bounds each frame before it is buffered; the codec's own bound only has to lie above it.
     let codec = Codec::new().max_size(limits.frame_max_bytes.max(1));
     let stream = WebsocketContext::with_codec(Connection::new(birth), guarded, codec);
+    vitals.control().upgraded();
     let mut response = switch_protocols(request, asked.selected_protocol);
     Ok(response.body(BodyStream::new(OutboundBody::new(stream, vitals))))
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::close::CloseReason;
 use crate::config::{DrainSettings, LimitSettings};
+use crate::edge::network;
 use crate::registry::LiveConnections;
 use crate::telemetry::{CutReason, Metrics};
 
@@ -73,7 +74,7 @@ impl ConnectionSupervisor {
         if self.open.fetch_add(1, Ordering::AcqRel) >= self.limits.connections_max {
             return Err(AdmissionRefused::Full);
         }
-        if let Some(address) = address {
+        if let Some(address) = address.map(network) {
             if !self.by_address.take(&address) {
                 return Err(AdmissionRefused::AddressQuota);
             }
@@ -225,6 +226,18 @@ mod tests {
         assert_eq!(supervisor.open(), 0);
         assert!(supervisor.by_address.taken.lock().unwrap().is_empty());
         assert!(supervisor.by_principal.taken.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_whole_ipv6_network_is_one_address() {
+        let limits = LimitSettings { connections_per_address_max: 1, ..LimitSettings::default() };
+        let supervisor = supervisor(limits);
+        let admit = |address: &str| supervisor.admit(Some(address.parse().unwrap()), None);
+        let first = admit("2001:db8::1").ok().unwrap();
+        assert_eq!(admit("2001:db8::2").err(), Some(AdmissionRefused::AddressQuota));
+        let _other = admit("2001:db8:0:1::1").ok().unwrap();
+        drop(first);
+        assert!(admit("2001:db8::2").is_ok());
     }
 
     #[test]

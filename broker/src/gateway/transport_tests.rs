@@ -104,6 +104,7 @@ fn start() -> Server {
         connections_per_worker_max: 100,
         tls: None,
         request_head_timeout: Duration::from_secs(5),
+        quiet_max: Duration::from_secs(60),
         shutdown_timeout: Duration::from_secs(1),
         send_buffer_bytes: None,
     };

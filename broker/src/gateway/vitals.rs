@@ -1,4 +1,4 @@
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::rc::Rc;
 
 use tokio::time::Instant;
@@ -7,9 +7,6 @@ use super::Inbound;
 use crate::close::CloseReason;
 use crate::edge::SocketControl;
 use crate::hub::Outbox;
-
-/// Tells the connection's actor that the close has begun. It runs on the actor's thread, outside the actor.
-type CloseHook = Box<dyn Fn(CloseReason)>;
 
 /// What the [`Watchdog`](super::Watchdog) must see of one connection without its task's help: both directions' progress,
 /// the deadlines, and the two ways to end it.
@@ -22,7 +19,6 @@ pub struct Vitals {
     deadline: Cell<Option<(Instant, CloseReason)>>,
     token_expiry: Cell<Option<Instant>>,
     body_ended: Cell<bool>,
-    on_close: OnceCell<CloseHook>,
 }
 
 impl Vitals {
@@ -37,7 +33,6 @@ impl Vitals {
             deadline: Cell::new(None),
             token_expiry: Cell::new(None),
             body_ended: Cell::new(false),
-            on_close: OnceCell::new(),
         })
     }
 
@@ -59,11 +54,6 @@ impl Vitals {
         &self.control
     }
 
-    /// Sets what [`Vitals::close`] calls after the close frame is queued. The first call counts.
-    pub fn on_close(&self, hook: impl Fn(CloseReason) + 'static) {
-        let _first_counts = self.on_close.set(Box::new(hook));
-    }
-
     /// Starts the closing handshake and tells the actor. Does nothing on a connection that is closing already.
     pub fn close(&self, reason: CloseReason) {
         self.close_with(reason, reason.row().text);
@@ -71,11 +61,7 @@ impl Vitals {
 
     /// As [`Vitals::close`] with a text of the caller's, such as a hint when to reconnect.
     pub fn close_with(&self, reason: CloseReason, text: &str) {
-        if self.outbox.push_close_text(reason, text)
-            && let Some(hook) = self.on_close.get()
-        {
-            hook(reason);
-        }
+        self.outbox.push_close_text(reason, text);
     }
 
     /// Closes with `reason` when `at` comes; replaces what was set before. Hello and challenge deadlines stand here.

@@ -34,7 +34,7 @@ impl Patient {
         let vitals = Vitals::new(outbox, Inbound::new(100, 100), crate::edge::SocketControl::default());
         let told = Rc::new(Cell::new(None));
         let hook = Rc::clone(&told);
-        vitals.on_close(move |reason| hook.set(Some(reason)));
+        vitals.outbox().on_close(move |reason| hook.set(Some(reason)));
         let watchdog = Watchdog::start(settings, Arc::clone(&metrics));
         watchdog.watch(Rc::clone(&vitals));
         Self { watchdog, vitals, metrics, told }

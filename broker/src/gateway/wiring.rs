@@ -80,6 +80,7 @@ impl Effects for Wiring<'_> {
         let timeout = self.ground.worker.gateway.session.challenge.hello_timeout_ms.duration();
         let late = |connection: &mut Connection, ctx: &mut WebsocketContext<Connection>| {
             connection.happen(Event::HelloDeadline, ctx);
+            connection.give_up_challenge();
         };
         self.ground.hello_timer = Some(self.ctx.run_later(timeout, late));
     }
@@ -167,7 +168,8 @@ impl Effects for Wiring<'_> {
     fn arm_expiry(&mut self, expires_at: u64) {
         let left =
             Duration::from_secs(expires_at).saturating_sub(Duration::from_millis(self.ground.worker.gateway.clock.millis()));
-        self.ground.vitals.set_token_expiry(Some(tokio::time::Instant::now() + left));
+        // Beyond what the clock can count, a token never expires.
+        self.ground.vitals.set_token_expiry(tokio::time::Instant::now().checked_add(left));
     }
 
     fn limit_hit(&mut self, limit: LimitHit) {

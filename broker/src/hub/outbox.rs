@@ -1,4 +1,4 @@
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,12 +21,21 @@ pub enum Dialect {
     Plain,
 }
 
+/// What a queued frame costs beside its bytes: its place in the queue. Without it, a queue of tiny frames would hold many
+/// times its bound.
+const PLACE_BYTES: usize = size_of::<Bytes>();
+
+/// Hears that this node has begun to close the connection. Runs on the connection's thread, within the push that began it,
+/// whoever pushed: it must not touch the queue or the hub.
+type CloseHook = Box<dyn Fn(CloseReason)>;
+
 /// Bytes on their way to one client and not yet taken by its socket: whole encoded frames, in order.
 ///
 /// The actor's mailbox is no bound: while the socket blocks the actor is not polled, and its mailbox grows with every
 /// publication. So whoever sends pushes here, on the connection's own thread, and the bound is counted in bytes.
 ///
-/// Units: bytes, frame headers included. Range: 0 to `outbound_queue_max_bytes`, and one close frame.
+/// Units: bytes, frame headers included. Range: 0 to `outbound_queue_max_bytes`, from which each frame's place in the queue
+/// is taken too, and one close frame.
 /// Idle cost: no heap; the queue is freed when it is drained.
 pub struct Outbox {
     id: ConnectionId,
@@ -39,6 +48,7 @@ pub struct Outbox {
     front_is_begun: Cell<bool>,
     phase: Cell<Phase>,
     reason: Cell<Option<CloseReason>>,
+    on_close: OnceCell<CloseHook>,
     /// Kept between wakes: a wake by reference costs no reference count.
     waker: RefCell<Option<Waker>>,
     /// The reader waits: the next push wakes it, the pushes after that do not.
@@ -78,6 +88,7 @@ impl Outbox {
             front_is_begun: Cell::new(false),
             phase: Cell::new(Phase::Open),
             reason: Cell::new(None),
+            on_close: OnceCell::new(),
             waker: RefCell::new(None),
             reader_waits: Cell::new(false),
             uncounted: Cell::default(),
@@ -123,7 +134,8 @@ impl Outbox {
         if self.is_closing() {
             return Err(PostError::Gone);
         }
-        if self.queued_bytes.get() + frame.len() > self.queued_bytes_max {
+        let places = self.frames.borrow().len() * PLACE_BYTES;
+        if self.queued_bytes.get() + places + frame.len() > self.queued_bytes_max {
             self.overflow();
             return Err(PostError::SlowConsumer);
         }
@@ -179,8 +191,16 @@ impl Outbox {
         if started {
             self.reason.set(Some(reason));
             self.metrics.closes.of(reason.label()).inc();
+            if let Some(hook) = self.on_close.get() {
+                hook(reason);
+            }
         }
         started
+    }
+
+    /// Sets what hears of a close that this node begins, an overflow's included. The first call counts.
+    pub fn on_close(&self, hook: impl Fn(CloseReason) + 'static) {
+        let _first_counts = self.on_close.set(Box::new(hook));
     }
 
     /// Answers the client's close with its own code, or with an empty close if it sent none.

@@ -76,6 +76,26 @@ fn slow_consumer_frees_its_queue_and_is_closed_with_its_own_code() {
 }
 
 #[test]
+fn whoever_must_know_of_a_close_hears_of_an_overflow_too() {
+    let (outbox, _) = outbox(100);
+    let heard = Rc::new(Cell::new(None));
+    let hook = Rc::clone(&heard);
+    outbox.on_close(move |reason| hook.set(Some(reason)));
+    outbox.push_text("fits").unwrap();
+    assert_eq!(heard.get(), None);
+    assert_eq!(outbox.push_binary(&[1; 100]), Err(PostError::SlowConsumer));
+    assert_eq!(heard.get(), Some(CloseReason::RateLimit));
+}
+
+#[test]
+fn tiny_frames_take_room_for_their_places_too() {
+    let (outbox, _) = outbox(1_000);
+    let pushed = (0..1_000).take_while(|_| outbox.push_text("").is_ok()).count();
+    assert!((10..=1_000 / PLACE_BYTES).contains(&pushed), "{pushed} frames of two bytes");
+    assert_eq!(outbox.close_reason(), Some(CloseReason::RateLimit));
+}
+
+#[test]
 fn overflow_keeps_the_rest_of_a_frame_that_was_begun() {
     let (outbox, _) = outbox(20_000);
     let long = encode_frame(FrameKind::Binary, &[1; 10_000]);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quick_cache::sync::Cache;
 
 use super::clock::Clock;
+use crate::edge::network;
 
 /// Addresses that are counted at once; those seen least go first, and their count with them.
 const ADDRESSES_MAX: usize = 10_000;
@@ -45,14 +46,6 @@ impl AddressRate {
             (count(seen) < self.per_minute).then(|| minute | (count(seen) + 1))
         });
         admitted.map(drop).map_err(|_| 60 - now % 60)
-    }
-}
-
-/// Whoever has one IPv6 address has the rest of its /64 too.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
     }
 }
 

@@ -74,8 +74,10 @@ impl UserAdmin {
     pub fn open(settings: &Settings) -> Result<Self, AdminError> {
         let pool = &settings.identity.pool;
         create_private_folder(&settings.server.data_dir)?;
+        let store = store::open(settings, &Arc::new(Metrics::new()))?;
+        store.reach()?;
         Ok(Self {
-            store: store::open(settings, &Arc::new(Metrics::new()))?,
+            store,
             argon: Argon::new(pool)?,
             policy: pool.password_policy,
             temporary_ms: pool.temporary_password_lifetime_seconds.0.saturating_mul(1_000),

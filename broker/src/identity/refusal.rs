@@ -21,7 +21,8 @@ pub enum TokenRefusal {
     WrongClaims,
     /// Revoked by its issuer, which is this node's own pool.
     Revoked,
-    /// The issuer's keys cannot be had: nothing is known of the token, and it may be presented again later.
+    /// The issuer's keys, or the pool's revocations, cannot be had: nothing is known of the token, and it may be presented
+    /// again later.
     Unavailable,
 }
 

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::Principal;
@@ -35,18 +36,27 @@ pub(super) type RevocationListener = Box<dyn Fn(&Revocation) + Send + Sync>;
 
 /// The generation below which a subject's tokens are refused.
 #[derive(Debug, Default)]
-pub(super) struct RevokedGenerations(RwLock<HashMap<String, u64>>);
+pub(super) struct RevokedGenerations {
+    table: RwLock<HashMap<String, u64>>,
+    /// The store has been read once. Before, nothing can be said of any token.
+    known: AtomicBool,
+}
 
 impl RevokedGenerations {
+    /// Can [`RevokedGenerations::covers`] be believed?
+    pub(super) fn are_known(&self) -> bool {
+        self.known.load(Ordering::SeqCst)
+    }
+
     /// Is a token of this generation revoked?
     pub(super) fn covers(&self, subject: &str, generation: u64) -> bool {
-        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         table.get(subject).is_some_and(|valid_from| generation < *valid_from)
     }
 
     /// Tells whether this was news.
     fn raise(&self, revocation: &Revocation) -> bool {
-        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let valid_from = table.entry(revocation.subject.clone()).or_default();
         let news = revocation.generation > *valid_from;
         *valid_from = (*valid_from).max(revocation.generation);
@@ -75,8 +85,16 @@ impl RevocationFeed {
         listener: RevocationListener,
     ) -> Result<Self, StoreError> {
         let mut mark = Mark::default();
-        for revocation in store.revocations_since(&mut mark)? {
-            revoked.raise(&revocation);
+        match store.revocations_since(&mut mark) {
+            Ok(past) => {
+                for revocation in &past {
+                    revoked.raise(revocation);
+                }
+                revoked.known.store(true, Ordering::SeqCst);
+            }
+            // It may come back. Until then no token of the pool is judged.
+            Err(error @ StoreError::Redis(_)) => tracing::warn!(%error, "revocations cannot be read yet"),
+            Err(error) => return Err(error),
         }
         Ok(Self { store, revoked, epoch, listener, progress: Mutex::new(mark) })
     }
@@ -91,6 +109,7 @@ impl RevocationFeed {
                 (self.listener)(&revocation);
             }
         }
+        self.revoked.known.store(true, Ordering::SeqCst);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use quick_cache::sync::Cache;
 
 use super::claims::generation;
 use super::clock::Clock;
-use super::issuers::{Issuer, KeySource};
+use super::issuers::{Issuer, KeySource, POOL_NAME};
 use super::jwks::{Known, RemoteKeys};
 use super::key_table::VerifyingKey;
 use super::random::sha256;
@@ -108,6 +108,15 @@ impl TokenVerifier {
         verdict
     }
 
+    /// Has a revocation ended what this principal opened, since its token was verified?
+    ///
+    /// For whoever acts on a verified token later: it must be known to the revocation's listener first, and ask then.
+    #[must_use]
+    pub fn is_revoked(&self, principal: &Principal) -> bool {
+        let issued = || generation(&principal.claims).unwrap_or(0);
+        principal.issuer == POOL_NAME && self.revoked.covers(&principal.subject, issued())
+    }
+
     fn judge(&self, token: &str, kind: &mut IssuerKind) -> Judged {
         if token.len() > self.token_max_bytes {
             return Judged::Done(Err(TokenRefusal::Malformed));
@@ -152,6 +161,9 @@ impl TokenVerifier {
         };
         key.verify(&token)?;
         let principal = issuer.rules.check(token.claims, now, self.leeway)?;
+        if issuer.rules.own && !self.revoked.are_known() {
+            return Err(TokenRefusal::Unavailable);
+        }
         if issuer.rules.own && self.revoked.covers(&principal.subject, generation(&principal.claims).unwrap_or(0)) {
             return Err(TokenRefusal::Revoked);
         }

@@ -33,6 +33,8 @@ const ADMIN_WORKERS: usize = 2;
 const ADMIN_CONNECTIONS_PER_WORKER: usize = 4_096;
 /// Places above the sockets' own bound: HTTP calls, and handshakes that are refused with an answer.
 const SPARE_CONNECTIONS: usize = 8_192;
+/// Longest time without an answer on a connection that is no WebSocket: longer than a sign-in waits for its hash.
+const QUIET_MAX: Duration = Duration::from_secs(45);
 /// Longest wait, while draining, for the registry to take the last entries.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -367,6 +369,7 @@ fn spec(
         connections_per_worker_max,
         tls,
         request_head_timeout: server.request_head_timeout_ms.duration(),
+        quiet_max: QUIET_MAX,
         shutdown_timeout: Duration::from_secs(1),
         send_buffer_bytes: None,
     }

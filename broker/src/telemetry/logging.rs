@@ -18,6 +18,10 @@ pub enum LoggingError {
     Taken(#[from] TryInitError),
 }
 
+/// What is not logged unless the settings name it: for each request that it cannot parse, the HTTP server has a line at
+/// level error, so that anybody could fill the log. The client is answered, and the fault is the client's.
+const QUIETED: &str = "actix_http::h1::dispatcher=off,actix_http::h1::decoder=off";
+
 /// Starts the process's log on standard error.
 ///
 /// The filter comes from the settings alone: `RUST_LOG` is not read, so that one place says what is logged.
@@ -38,7 +42,7 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&settings.log_filter)?;
+    let filter = EnvFilter::try_new(format!("{QUIETED},{}", settings.log_filter))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let json = match settings.log_format {
         LogFormat::Auto => !terminal,
@@ -81,6 +85,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!("quiet");
             tracing::warn!(limit = 5, "loud");
+            tracing::error!(target: "actix_http::h1::dispatcher", "stream error");
         });
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -94,6 +99,12 @@ mod tests {
         let human = logged("info", LogFormat::Human, false);
         assert!(human.contains("loud limit=5") && !human.contains('\u{1b}'), "{human}");
         assert!(logged("info", LogFormat::Json, true).starts_with('{'));
+    }
+
+    #[test]
+    fn what_every_client_can_cause_is_logged_only_where_it_is_asked_for() {
+        assert!(!logged("info", LogFormat::Json, false).contains("stream error"));
+        assert!(logged("info,actix_http::h1::dispatcher=error", LogFormat::Json, false).contains("stream error"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Nothing that an outsider can grow is without a bound, and each bound has its own code.
 
 use countersign_tests::raw::{CLOSE, CONTINUATION, Frame, PING, PONG, Raw, TEXT};
-use countersign_tests::socket::{Dial, Incoming};
+use countersign_tests::socket::{Dial, Incoming, NATIVE};
 use countersign_tests::tokens::Issuer;
 use countersign_tests::{Node, Plan, eventually};
 use serde_json::json;
@@ -208,3 +208,54 @@ async fn subscriptions_are_bounded() {
     socket.close().await;
     node.metric_reaches("countersign_subscriptions", &[], 0.0).await;
 }
+
+#[tokio::test]
+async fn a_route_that_fails_on_every_message_costs_a_connection_one_line_of_the_log() {
+    let node = Plan::new().toml(OPEN).toml("[routes.say]\nreply = '{\"said\": {{ body }}{{ body }}{{ body }}}'").start();
+    let mut socket = Dial::to(&node).open().await;
+    // Three times this is above what a message may have.
+    let message = json!({ "action": "say", "text": "x".repeat(50_000) }).to_string();
+    for _ in 0..20 {
+        socket.text(&message).await;
+        assert!(socket.next_text().await.contains("Internal server error"));
+    }
+    assert_eq!(node.log().matches("route failed").count(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_never_says_hello_keeps_no_room_among_the_challenges() {
+    let settings = "[challenge]\npending_max = 1\nhello_timeout_ms = 200\non_failure = \"stay_unverified\"";
+    let node = Node::start(settings);
+    let mut silent = Dial::page(&node).welcomed().await;
+    silent.event("challenge_failed").await;
+    let mut next =
+        eventually("room for the next one", || async { Dial::page(&node).protocol(NATIVE).try_open().await.ok() }).await;
+    next.event("welcome").await;
+    silent.ok("ping", json!({})).await;
+}
+
+#[tokio::test]
+async fn a_refused_slow_consumer_has_lost_its_rights_with_its_queue() {
+    let node = Plan::new().toml(SLOW).start();
+    let mut slow = Dial::page(&node).verified().await;
+    slow.ok("subscribe", json!({ "channel": "news" })).await;
+    assert_eq!(node.authorize(&slow.id).await.status, 200);
+    // It does not read from here on, and its close takes as long as it likes.
+    let data = json!("x".repeat(60_000));
+    while node.metrics().await.sum("countersign_slow_consumers_total", &[]) < 0.5 {
+        assert_eq!(node.publish("news", &data).await.status, 200);
+    }
+    assert_eq!(node.authorize(&slow.id).await.status, 401);
+    node.metric_reaches("countersign_connections", &[], 1.0).await;
+}
+
+/// Queues are small, and nothing else ends a connection.
+const SLOW: &str = r#"
+[gateway.limits]
+outbound_queue_max_bytes = 262144
+write_stall_timeout_ms = 60000
+close_timeout_ms = 60000
+[[channels]]
+pattern = "news"
+subscribe = "verified"
+"#;

@@ -1,5 +1,7 @@
 //! Tokens over a connection's life, and the user pool over HTTP.
 
+use std::collections::VecDeque;
+
 use countersign_tests::http::{self, Response};
 use countersign_tests::socket::Dial;
 use countersign_tests::tokens::Issuer;
@@ -193,6 +195,52 @@ async fn disabling_a_user_ends_its_connections_at_once() {
     assert!(node.cli(&["user", "delete", "bob"], "").status.success());
     let code = bob.close_code().await;
     assert!(matches!(code, 4401 | 4410), "{code}");
+}
+
+/// The revocation falls anywhere between a token's verification and the connection's entry in the table.
+#[tokio::test]
+async fn nobody_who_connects_while_being_disabled_stays() {
+    let plan = Plan::new().toml(POOL);
+    add(&plan, "ada");
+    let node = std::sync::Arc::new(plan.start());
+    let token = sign_in(&node, "ada").await["token"].as_str().unwrap().to_owned();
+    let connecting: Vec<_> = (0..8)
+        .map(|_| {
+            let (node, token) = (std::sync::Arc::clone(&node), token.clone());
+            tokio::spawn(async move {
+                let mut latest = VecDeque::new();
+                while let Ok(socket) = Dial::page(&node).bearer(&token).try_open().await {
+                    latest.push_back(socket);
+                    if latest.len() > 8 {
+                        latest.pop_front();
+                    }
+                }
+                latest
+            })
+        })
+        .collect();
+    let disabling = std::sync::Arc::clone(&node);
+    let disabled = tokio::task::spawn_blocking(move || disabling.cli(&["user", "disable", "ada"], "")).await.unwrap();
+    assert!(disabled.status.success(), "{}", String::from_utf8_lossy(&disabled.stderr));
+    for latest in connecting {
+        for mut socket in latest.await.unwrap() {
+            assert!(matches!(socket.close_code().await, 4401 | 4410));
+        }
+    }
+    node.metric_reaches("countersign_connections", &[], 0.0).await;
+}
+
+#[tokio::test]
+async fn a_token_that_outlives_the_clock_opens_a_socket() {
+    let issuer = Issuer::new();
+    let node = Node::start(&issuer.settings());
+    for expires in [u64::MAX, u64::MAX / 2, 1 << 62] {
+        let mut claims = issuer.claims("ada", 600);
+        claims["exp"] = json!(expires);
+        let mut socket = Dial::page(&node).bearer(&issuer.sign(&claims)).verified().await;
+        socket.ok("ping", json!({})).await;
+    }
+    assert!(node.metrics().await.sum("countersign_connection_panics_total", &[]) < 0.5);
 }
 
 #[tokio::test]

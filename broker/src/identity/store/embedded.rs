@@ -120,6 +120,11 @@ impl UserStore for EmbeddedStore {
         Ok(Box::new(Self::open(&self.path)?))
     }
 
+    /// An open file is there.
+    fn reach(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn revocations_since(&self, mark: &mut Mark) -> Result<Vec<Revocation>, StoreError> {
         let connection = self.lock();
         // Changes when another connection, in whichever process, has committed a write; asking costs microseconds.

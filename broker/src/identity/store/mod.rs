@@ -223,6 +223,12 @@ pub(super) trait UserStore: Users + Sessions + Lockouts + Debug + Send + Sync {
     /// A further handle, for one reader of the revocations more.
     fn reopen(&self) -> Result<Box<dyn UserStore>, StoreError>;
 
+    /// Can the store be asked now?
+    ///
+    /// # Errors
+    /// Why not.
+    fn reach(&self) -> Result<(), StoreError>;
+
     /// The revocations that this reader has not seen, in order, whichever process decided them; moves the mark behind
     /// them. For each subject there is at most one, its last. Some may come again. Cheap when there is nothing new.
     ///
@@ -236,7 +242,7 @@ pub(super) trait UserStore: Users + Sessions + Lockouts + Debug + Send + Sync {
 /// Opens the configured store.
 ///
 /// # Errors
-/// [`StoreError`]; a Redis that does not answer is one too, for without the revocations nobody may be let in.
+/// [`StoreError`]. A Redis that is away is none: see [`UserStore::reach`].
 pub(super) fn open(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Box<dyn UserStore>, StoreError> {
     match settings.identity.pool.store {
         PoolStore::Embedded => Ok(Box::new(EmbeddedStore::open(&settings.server.data_dir.join("pool.db"))?)),

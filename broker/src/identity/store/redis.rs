@@ -43,10 +43,10 @@ pub(in crate::identity) struct RedisStore {
 }
 
 impl RedisStore {
-    /// Connects, within the deadline of the settings.
+    /// Connects. A Redis that is away is no error: it may come back.
     ///
     /// # Errors
-    /// [`StoreError::Redis`] or [`StoreError::Target`].
+    /// [`StoreError::Target`] or [`StoreError::Prefix`] if the settings lead nowhere, [`StoreError::Thread`].
     pub(in crate::identity) fn open(settings: &ClusterSettings, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let layout = Layout::new(&settings.prefix)?;
         let target = RedisTarget::new(settings)?;
@@ -69,6 +69,10 @@ impl RedisStore {
 impl UserStore for RedisStore {
     fn reopen(&self) -> Result<Box<dyn UserStore>, StoreError> {
         Ok(Box::new(self.clone()))
+    }
+
+    fn reach(&self) -> Result<(), StoreError> {
+        self.worker.reach()
     }
 
     /// A server that took over, or came back, may have forgotten the last revocations and counted others under their

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::http::status;
 use super::*;
-use crate::config::{ClusterSettings, PoolStore};
+use crate::config::PoolStore;
 use crate::identity::mint;
 use crate::link::testing::{self, TestRedis};
 
@@ -34,7 +34,8 @@ impl Cluster {
 
 #[actix_web::test]
 async fn a_sign_in_on_one_node_is_refreshed_on_another() {
-    let Some(Cluster { nodes: [a, b], .. }) = Cluster::start().await else { return };
+    let Some(cluster) = Cluster::start().await else { return };
+    let [a, b] = &cluster.nodes;
     a.add("ada");
     let session = a.sign_in("ada", PASSWORD).await.unwrap();
     let principal = b.verify(&session.id_token).await.unwrap();
@@ -50,7 +51,8 @@ async fn a_sign_in_on_one_node_is_refreshed_on_another() {
 
 #[actix_web::test]
 async fn a_reuse_is_detected_across_nodes_and_ends_tokens_on_all() {
-    let Some(Cluster { nodes: [a, b], clock, .. }) = Cluster::start().await else { return };
+    let Some(cluster) = Cluster::start().await else { return };
+    let ([a, b], clock) = (&cluster.nodes, &cluster.clock);
     a.add("ada");
     let stolen = a.sign_in("ada", PASSWORD).await.unwrap();
     let current = b.refresh(&stolen.refresh_token).await.unwrap();
@@ -58,7 +60,7 @@ async fn a_reuse_is_detected_across_nodes_and_ends_tokens_on_all() {
     assert_eq!(refused(a.refresh(&stolen.refresh_token).await), "Reused");
     assert_eq!(a.revoked(), 1, "heard before the answer");
     b.heard(1).await;
-    for node in [&a, &b] {
+    for node in [a, b] {
         assert_eq!(node.verify(&current.id_token).await, Err(TokenRefusal::Revoked));
         assert_eq!(refused(node.refresh(&current.refresh_token).await), "Refused");
     }
@@ -67,9 +69,10 @@ async fn a_reuse_is_detected_across_nodes_and_ends_tokens_on_all() {
 
 #[actix_web::test]
 async fn lock_out_holds_on_all_nodes() {
-    let Some(Cluster { nodes: [a, b], clock, .. }) = Cluster::start().await else { return };
+    let Some(cluster) = Cluster::start().await else { return };
+    let ([a, b], clock) = (&cluster.nodes, &cluster.clock);
     a.add("ada");
-    for node in [&a, &b, &a, &b, &a] {
+    for node in [a, b, a, b, a] {
         assert_eq!(refused(node.sign_in("ada", "wrong").await), "Refused");
     }
     assert_eq!(refused(b.sign_in("ada", PASSWORD).await), "Locked");
@@ -81,7 +84,8 @@ async fn lock_out_holds_on_all_nodes() {
 
 #[actix_web::test]
 async fn whoever_revokes_a_user_ends_tokens_and_sockets_on_every_node() {
-    let Some(Cluster { nodes: [a, b], .. }) = Cluster::start().await else { return };
+    let Some(cluster) = Cluster::start().await else { return };
+    let [a, b] = &cluster.nodes;
     a.add("ada");
     let session = a.sign_in("ada", PASSWORD).await.unwrap();
     let principal = b.verify(&session.id_token).await.unwrap();
@@ -92,7 +96,7 @@ async fn whoever_revokes_a_user_ends_tokens_and_sockets_on_every_node() {
     let session = b.sign_in("ada", PASSWORD).await.unwrap();
     assert!(a.verify(&session.id_token).await.is_ok());
     a.admin().set_disabled("ada", true).unwrap();
-    for node in [&a, &b] {
+    for node in [a, b] {
         node.heard(2).await;
         assert_eq!(node.verify(&session.id_token).await, Err(TokenRefusal::Revoked));
         assert_eq!(refused(node.sign_in("ada", PASSWORD).await), "Refused");
@@ -101,11 +105,12 @@ async fn whoever_revokes_a_user_ends_tokens_and_sockets_on_every_node() {
 
 #[actix_web::test]
 async fn without_redis_the_pool_is_unavailable_and_refuses_nobody() {
-    let Some(Cluster { mut redis, nodes: [a, b], .. }) = Cluster::start().await else { return };
+    let Some(mut cluster) = Cluster::start().await else { return };
+    let ([a, b], redis) = (&cluster.nodes, &mut cluster.redis);
     a.add("ada");
     let session = a.sign_in("ada", PASSWORD).await.unwrap();
     redis.kill();
-    for node in [&a, &b] {
+    for node in [a, b] {
         for (path, body) in [
             ("/auth", json!({"user": "ada", "password": PASSWORD})),
             ("/auth", json!({"user": "ada", "password": "wrong"})),
@@ -122,7 +127,8 @@ async fn without_redis_the_pool_is_unavailable_and_refuses_nobody() {
 
 #[actix_web::test]
 async fn revocations_are_heard_after_an_outage_that_reset_their_numbers() {
-    let Some(Cluster { mut redis, nodes: [a, b], .. }) = Cluster::start().await else { return };
+    let Some(mut cluster) = Cluster::start().await else { return };
+    let ([a, b], redis) = (&cluster.nodes, &mut cluster.redis);
     a.add("ada");
     for disabled in [true, false, true] {
         a.admin().set_disabled("ada", disabled).unwrap();
@@ -146,14 +152,23 @@ async fn revocations_are_heard_after_an_outage_that_reset_their_numbers() {
     assert_eq!(b.verify(&session.id_token).await, Err(TokenRefusal::Revoked));
 }
 
-#[test]
-fn a_node_does_not_start_without_its_users() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut settings = settings(&folder);
-    settings.identity.pool.store = PoolStore::Redis;
-    // Nobody listens on the discard port of a loopback address.
-    settings.cluster = ClusterSettings { connect_timeout_ms: Millis(100), ..testing::settings("127.0.0.1:9".parse().unwrap()) };
-    let listen = settings.server.listen;
-    let started = Identity::start(&settings, Arc::new(Metrics::new()), listen, |_| {});
-    assert!(started.unwrap_err().to_string().starts_with("user store: "));
+#[actix_web::test]
+async fn a_node_that_starts_without_redis_judges_no_token_before_it_knows_the_revocations() {
+    let Some(mut cluster) = Cluster::start().await else { return };
+    let ([a, _], redis) = (&cluster.nodes, &mut cluster.redis);
+    a.add("ada");
+    let session = a.sign_in("ada", PASSWORD).await.unwrap();
+    redis.kill();
+    let error = UserAdmin::open(&a.settings).unwrap_err().to_string();
+    assert!(error.contains("refused"), "a command is told why: {error}");
+    let mut settings = a.settings.clone();
+    settings.cluster.connect_timeout_ms = Millis(100);
+    let late = Fixture::start(tempfile::tempdir().unwrap(), settings, cluster.clock.clone());
+    assert_eq!(late.verify(&session.id_token).await, Err(TokenRefusal::Unavailable));
+    redis.restart().await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while late.verify(&session.id_token).await.is_err() {
+        assert!(Instant::now() < deadline, "the node does not come right");
+        actix_web::rt::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -202,6 +202,24 @@ async fn sessions_end_by_idleness_and_by_age() {
     assert_eq!(fixture.revoked(), 0, "an end is no theft");
 }
 
+/// A connection between the verification of its token and its entry in the table is found by no revocation.
+#[actix_web::test]
+async fn a_principal_that_was_verified_before_a_revocation_is_known_as_revoked() {
+    let fixture = Fixture::new();
+    fixture.add("ada");
+    let session = fixture.sign_in("ada", PASSWORD).await.unwrap();
+    let before = fixture.verify(&session.id_token).await.unwrap();
+    let verifier = fixture.identity.verifier();
+    assert!(!verifier.is_revoked(&before));
+    fixture.identity.pool().unwrap().revoke(&session.refresh_token).await.unwrap();
+    assert!(verifier.is_revoked(&before));
+    let session = fixture.sign_in("ada", PASSWORD).await.unwrap();
+    let after = fixture.verify(&session.id_token).await.unwrap();
+    assert!(!verifier.is_revoked(&after));
+    let elsewhere = Principal { issuer: "partner".to_owned(), ..Principal::clone(&before) };
+    assert!(!verifier.is_revoked(&elsewhere), "another issuer's user of the same subject");
+}
+
 #[actix_web::test]
 async fn revocation_ends_tokens_and_is_heard_before_it_is_answered() {
     let fixture = Fixture::new();

@@ -5,6 +5,10 @@ use super::{EmbeddedStore, revoke_subject, signed, unsigned};
 use crate::identity::random::random_bytes;
 use crate::identity::store::{Redeemed, RefreshRules, RefreshToken, Sessions, StoreError, User};
 
+/// Tokens that are kept of one family, the replaced ones included: whoever refreshes without end must not fill the disk.
+/// A token replaced more often ago than this is unknown then: refused, but no longer a sign of theft.
+const TOKENS_OF_FAMILY_MAX: i64 = 1_000;
+
 struct Family {
     id: Vec<u8>,
     sub: String,
@@ -90,6 +94,11 @@ fn replace(transaction: &Transaction<'_>, token: &RefreshToken, family: &[u8], n
         (token.hash().as_slice(), signed(now), token.seal(&successor).as_slice()),
     )?;
     insert_token(transaction, &successor, family)?;
+    transaction.execute(
+        "DELETE FROM refresh_tokens WHERE rowid IN
+         (SELECT rowid FROM refresh_tokens WHERE family = ?1 ORDER BY rowid DESC LIMIT -1 OFFSET ?2)",
+        (family, TOKENS_OF_FAMILY_MAX),
+    )?;
     Ok(successor)
 }
 
@@ -126,4 +135,36 @@ pub(super) fn prune(transaction: &Transaction<'_>, rules: &RefreshRules, now: u6
         (signed(now.saturating_sub(rules.lifetime_ms)), signed(now.saturating_sub(rules.idle_ms))),
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::store::{NewUser, PasswordState, Users as _};
+
+    #[test]
+    fn refreshing_without_end_keeps_a_bounded_number_of_tokens() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(&folder.path().join("pool.db")).unwrap();
+        // What is tested is how much is written, not that it survives a loss of power.
+        store.lock().pragma_update(None, "synchronous", false).unwrap();
+        let user = NewUser { name: "ada", username: "ada", email: None, password: "x", state: PasswordState::Permanent };
+        store.add_user(&user, 0).unwrap();
+        let user = store.find_user("ada").unwrap().unwrap();
+        let rules = RefreshRules { rotate: true, grace_ms: 0, idle_ms: u64::MAX, lifetime_ms: u64::MAX };
+        let first = store.begin_family(&user, "jti", &rules, 0).unwrap().unwrap();
+        let mut token = first.again();
+        let mut second = None;
+        for _ in 0..TOKENS_OF_FAMILY_MAX + 1 {
+            let Redeemed::Session { token: next, .. } = store.redeem(None, &token, &rules, 1).unwrap() else {
+                panic!("not refreshed");
+            };
+            token = next;
+            second.get_or_insert_with(|| token.again());
+        }
+        let kept: i64 = store.lock().query_row("SELECT count(*) FROM refresh_tokens", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, TOKENS_OF_FAMILY_MAX);
+        assert!(matches!(store.redeem(None, &second.unwrap(), &rules, 1), Ok(Redeemed::Refused)), "forgotten");
+        assert!(matches!(store.redeem(None, &token, &rules, 1), Ok(Redeemed::Session { .. })), "the newest stays good");
+    }
 }

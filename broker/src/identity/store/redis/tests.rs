@@ -76,6 +76,9 @@ async fn a_replacement_that_was_lost_with_its_answer_is_no_theft() {
     let Some(redis) = TestRedis::start().await else { return };
     let store = open(&redis, "lost");
     let first = store.begin_family(&add(&store, "ada"), "jti", &RULES, 100).unwrap().unwrap();
+    // The server must know the script, or it would do nothing at the first call.
+    let unknown = RefreshToken::random().unwrap();
+    assert!(matches!(store.redeem(None, &unknown, &RULES, 150), Ok(Redeemed::Refused)));
     redis.freeze();
     assert!(matches!(store.redeem(None, &first, &RULES, 200), Err(StoreError::Redis(_))));
     redis.thaw();
@@ -109,6 +112,6 @@ async fn a_redis_that_does_not_answer_is_told_in_time_and_with_its_reason() {
     assert!(started.elapsed() < Duration::from_secs(5));
     redis.kill();
     let short = ClusterSettings { connect_timeout_ms: Millis(300), ..settings(redis.address()) };
-    let error = RedisStore::open(&short, Arc::new(Metrics::new())).unwrap_err().to_string();
+    let error = RedisStore::open(&short, Arc::new(Metrics::new())).unwrap().reach().unwrap_err().to_string();
     assert!(error.contains("refused"), "{error}");
 }

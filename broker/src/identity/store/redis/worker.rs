@@ -27,33 +27,44 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread and waits until it is connected.
+    /// Starts the thread and waits, within the deadline of the target, until it is connected. If it is not by then it goes
+    /// on trying.
     ///
     /// # Errors
-    /// [`StoreError::Redis`] with the reason if it does not get connected in time.
+    /// [`StoreError::Thread`].
     pub(super) fn start(target: RedisTarget, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(StoreError::Thread)?;
         let (handle, (stop, stopped)) = (runtime.handle().clone(), oneshot::channel::<()>());
+        // A script that the server does not know takes a second exchange.
+        let deadline = target.connect_timeout + target.command_timeout * 2 + SPARE;
+        let patience = target.connect_timeout;
         let link = {
             let _inside = runtime.enter();
-            CommandLink::start_as(RedisLinkLabel::Users, target.clone(), metrics)
+            CommandLink::start_as(RedisLinkLabel::Users, target, metrics)
         };
         let thread = std::thread::Builder::new().name("users".to_owned());
         // The runtime ends on its own thread, where it may block.
         let spawned = thread.spawn(move || runtime.block_on(async { drop(stopped.await) }));
         spawned.map_err(StoreError::Thread)?;
-        // A script that the server does not know takes a second exchange.
-        let deadline = target.connect_timeout + target.command_timeout * 2 + SPARE;
-        let worker = Self { link, handle, deadline, _stop: stop };
-        let link = worker.link.clone();
-        worker.wait(async move {
-            match tokio::time::timeout(target.connect_timeout, link.up()).await {
-                Ok(()) => Ok(()),
-                // Once more by hand: this time for the reason.
-                Err(_) => target.connect(|_| {}).await.map(drop),
-            }
-        })?;
+        let worker = Self { link: link.clone(), handle, deadline, _stop: stop };
+        // Late or not: each call finds out by itself.
+        let _ = worker.wait(async move { tokio::time::timeout(patience, link.up()).await.map_err(|_| LinkError::TimedOut) });
         Ok(worker)
+    }
+
+    /// Is there a link?
+    ///
+    /// # Errors
+    /// [`StoreError::Redis`] with the reason why not.
+    pub(super) fn reach(&self) -> Result<(), StoreError> {
+        let link = self.link.clone();
+        self.wait(async move {
+            match link.connected() {
+                Ok(_) => Ok(()),
+                // Once more by hand: this time for the reason.
+                Err(_) => link.target().connect(|_| {}).await.map(drop),
+            }
+        })
     }
 
     /// Runs a script. Tells on which life of the link, too.
