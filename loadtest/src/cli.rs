@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::scenario::{Authorize, Connects, Fanout, Idle};
+use crate::scenario::{Authorize, Connects, Fanout, Idle, Revocation};
 
 /// Measures a Countersign node beside the limits of the same machine, in the same run.
 ///
@@ -37,6 +37,8 @@ pub(crate) enum Task {
     Fanout(Fanout),
     /// Decisions of the authorizer, per second of the server's processor time
     Authorize(Authorize),
+    /// From the close of a socket to its denial on another node, beside the publish round trip of their Redis
+    Revocation(Revocation),
     /// A process that a scenario starts
     #[command(hide = true, subcommand)]
     Role(Role),

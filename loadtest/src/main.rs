@@ -1,7 +1,7 @@
 //! Measures Countersign beside the limits of the same machine in the same run.
 //!
-//! - `scenario`: connect, idle, fanout, authorize. `quick` runs them all.
-//! - `swarm`: the client processes; `peer`: the limits; `node`: the node under test. Each is a process of its own, started
+//! - `scenario`: connect, idle, fanout, authorize, which `quick` runs; and revocation, which needs a `redis-server`.
+//! - `swarm`: the client processes; `peer`: the limits; `node`: the node under test; `redis`: what two of them share. Each is a process of its own, started
 //!   from this binary (a hidden `role` command) or from the node's.
 //! - `wire`, `solver`, `token`: what a client needs to say, without a library that would cost more than the server.
 //! - `proc_stat`, `stats`, `report`: what is read and how it is told.
@@ -14,6 +14,7 @@ mod output;
 mod peer;
 mod proc_stat;
 mod quick;
+mod redis;
 mod report;
 mod scenario;
 mod solver;
@@ -65,6 +66,7 @@ fn run(cli: Cli) -> Outcome<()> {
         Task::Idle(options) => shown(scenario::idle(&bench()?, options)?, show)?,
         Task::Fanout(options) => shown(scenario::fanout(&bench()?, options)?, show)?,
         Task::Authorize(options) => shown(scenario::authorize(&bench()?, options)?, show)?,
+        Task::Revocation(options) => shown(scenario::revocation(&bench()?, options)?, show)?,
     };
     if json { output::line(&reports) } else { Ok(()) }
 }

@@ -40,11 +40,20 @@ impl Node {
     /// # Errors
     /// If it ends or says something else first; the end of its log is in the message.
     pub(crate) fn start(server: &Path) -> Outcome<Self> {
+        Self::start_with(server, &[])
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub(crate) fn start_with(server: &Path, arguments: &[&str]) -> Outcome<Self> {
         let directory = tempfile::tempdir()?;
         let log = fs::File::create(log_path(directory.path()))?;
         let mut child = Command::new(server)
             .arg("--config")
             .arg(write_configuration(directory.path())?)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -87,14 +96,19 @@ impl Drop for Node {
 
 /// The way of a client to a verified connection on such a node.
 pub(crate) fn approach(channel: Option<&str>) -> Approach {
-    Approach::Verified(Verified {
+    Approach::Verified(verified(channel))
+}
+
+/// What such a client says.
+pub(crate) fn verified(channel: Option<&str>) -> Verified {
+    Verified {
         path: SOCKET_PATH.to_owned(),
         origin: ORIGIN.to_owned(),
         secret: SECRET.to_owned(),
         issuer: ISSUER.to_owned(),
         audience: AUDIENCE.to_owned(),
         channel: channel.map(str::to_owned),
-    })
+    }
 }
 
 /// Writes secret and configuration into `directory`; the configuration's path.

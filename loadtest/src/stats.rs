@@ -12,6 +12,14 @@ pub(crate) fn median(samples: &[f64]) -> f64 {
     }
 }
 
+/// The smallest sample that at least `share` of all samples do not pass. 0 of none.
+pub(crate) fn quantile(samples: &[f64], share: f64) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let enough = |place: usize| count(place as u64 + 1) >= share * count(sorted.len() as u64);
+    (0..sorted.len()).find(|&place| enough(place)).map_or(0.0, |place| sorted[place])
+}
+
 /// `part / whole`; 0 where there is no whole, so that a table never shows "NaN".
 pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
@@ -47,6 +55,14 @@ mod tests {
         assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
         assert!(median(&[]).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn quantiles_are_samples() {
+        let samples: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        let found = [0.5, 0.99, 1.0].map(|share| quantile(&samples, share));
+        assert_eq!(found, [50.0, 99.0, 100.0]);
+        assert!(quantile(&[], 0.5).abs() < f64::EPSILON);
     }
 
     #[test]

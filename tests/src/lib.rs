@@ -1,6 +1,7 @@
 //! The harness of the end-to-end suite: nodes, clients and a browser, each real.
 //!
 //! - [`node`] starts the `countersign` binary on free ports with a data folder of its own, and ends it.
+//! - [`cluster`] starts several of them with a Redis and a balancer, breaks parts of it, and checks what was promised.
 //! - [`http`], [`socket`] and [`raw`] are three clients: requests, messages, and single bytes of frames.
 //! - [`solver`] evaluates challenge programs in a JavaScript engine; [`browser`] drives a headless Chromium.
 //! - [`redis`] starts a Redis of the test's own, and kills it.
@@ -11,11 +12,13 @@
 #![allow(clippy::print_stderr, reason = "what a test tells the person who reads its failure")]
 
 pub mod browser;
+pub mod cluster;
 pub mod http;
 pub mod metrics;
 pub mod node;
 pub mod pages;
 pub mod poll;
+pub mod port;
 pub mod raw;
 pub mod redis;
 pub mod socket;

@@ -19,6 +19,8 @@ use crate::poll::{PATIENCE, eventually};
 pub struct Plan {
     settings: Option<Table>,
     folder: Arc<TempDir>,
+    /// Somebody else's, instead of one in the folder.
+    data: Option<PathBuf>,
     environment: Vec<(String, String)>,
 }
 
@@ -27,6 +29,7 @@ pub struct Plan {
 pub struct Node {
     child: Child,
     folder: Arc<TempDir>,
+    data: PathBuf,
     config: Option<PathBuf>,
     printed: Arc<Mutex<Vec<String>>>,
     /// The public listener.
@@ -76,7 +79,7 @@ impl Plan {
     #[must_use]
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("countersign-").tempdir().expect("a temporary folder");
-        Self { settings: Some(Table::new()), folder: Arc::new(folder), environment: Vec::new() }
+        Self { settings: Some(Table::new()), folder: Arc::new(folder), data: None, environment: Vec::new() }
     }
 
     /// A node without any configuration file, as on a first trial.
@@ -114,10 +117,19 @@ impl Plan {
         self
     }
 
+    /// A node with the same settings and a folder of its own, which shares users, keys and API key with this one's.
+    ///
+    /// # Panics
+    /// If no temporary folder can be made.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self { folder: Self::new().folder, data: Some(self.data_dir()), ..self.clone() }
+    }
+
     /// The data folder that the node will use.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data.clone().unwrap_or_else(|| self.folder.path().join("data"))
     }
 
     /// A folder for other files, gone when the node is.
@@ -162,6 +174,7 @@ impl Plan {
         let mut node = Node {
             child,
             folder: self.folder.clone(),
+            data: self.data_dir(),
             config: self.settings.is_some().then(|| self.config_path()),
             printed,
             gateway: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -238,8 +251,7 @@ impl Node {
     /// If it made none.
     #[must_use]
     pub fn api_key(&self) -> String {
-        let path = self.folder.path().join("data/api-key");
-        std::fs::read_to_string(path).expect("the node made an API key").trim().to_owned()
+        std::fs::read_to_string(self.data.join("api-key")).expect("the node made an API key").trim().to_owned()
     }
 
     /// A scrape.
@@ -294,7 +306,7 @@ impl Node {
     #[must_use]
     pub fn cli(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = Command::new(binary());
-        command.args(arguments).arg("--data-dir").arg(self.folder.path().join("data"));
+        command.args(arguments).arg("--data-dir").arg(&self.data);
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }
@@ -307,8 +319,33 @@ impl Node {
     /// # Panics
     /// If there is no `kill`.
     pub fn sigterm(&self) {
-        let sent = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().expect("`kill` is there");
-        assert!(sent.success(), "the node is gone already");
+        signal(self.child.id(), "-TERM");
+    }
+
+    /// Ends it as a crash would.
+    ///
+    /// # Panics
+    /// If it cannot be ended.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+
+    /// It stops; its sockets stay: SIGSTOP.
+    pub fn freeze(&self) {
+        signal(self.child.id(), "-STOP");
+    }
+
+    /// It goes on: SIGCONT.
+    pub fn thaw(&self) {
+        signal(self.child.id(), "-CONT");
+    }
+
+    /// Is it ready for traffic? None while it does not answer.
+    pub async fn ready(&self) -> Option<bool> {
+        let answer = http::get(&self.admin_url("/health/ready")).try_send();
+        let answer = tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()?;
+        Some(answer.status == 200)
     }
 
     /// Whether it still runs.
@@ -357,6 +394,15 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal to a process.
+///
+/// # Panics
+/// If it is gone.
+pub fn signal(process: u32, signal: &str) {
+    let sent = Command::new("kill").arg(signal).arg(process.to_string()).status().expect("`kill` is there");
+    assert!(sent.success(), "the process is gone already");
 }
 
 /// Collects lines of a pipe and hands each on.

@@ -1,6 +1,7 @@
 //! A WebSocket client over an independent library, with the words of the native protocol.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -61,8 +62,14 @@ impl Dial {
     /// A handshake on `/ws`, without an `Origin`.
     #[must_use]
     pub fn to(node: &Node) -> Self {
+        Self::at(node.gateway)
+    }
+
+    /// A handshake on `/ws` at any address, without an `Origin`.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
         Self {
-            authority: node.gateway.to_string(),
+            authority: address.to_string(),
             target: "/ws".to_owned(),
             headers: Vec::new(),
             origin: None,
@@ -215,18 +222,20 @@ impl Socket {
 
     /// The next message, or how the socket ended. Pings are answered and skipped.
     pub async fn next(&mut self) -> Incoming {
-        within(PATIENCE, "a message", async {
-            loop {
-                return match self.stream.next().await {
-                    Some(Ok(Message::Text(text))) => Incoming::Text(text.to_string()),
-                    Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes.to_vec()),
-                    Some(Ok(Message::Close(frame))) => closed(frame),
-                    Some(Ok(_)) => continue,
-                    Some(Err(_)) | None => Incoming::Gone,
-                };
-            }
-        })
-        .await
+        within(PATIENCE, "a message", self.wait()).await
+    }
+
+    /// The same, however long it takes.
+    pub async fn wait(&mut self) -> Incoming {
+        loop {
+            return match self.stream.next().await {
+                Some(Ok(Message::Text(text))) => Incoming::Text(text.to_string()),
+                Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes.to_vec()),
+                Some(Ok(Message::Close(frame))) => closed(frame),
+                Some(Ok(_)) => continue,
+                Some(Err(_)) | None => Incoming::Gone,
+            };
+        }
     }
 
     /// The next message as text.

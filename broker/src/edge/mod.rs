@@ -18,4 +18,5 @@ pub use listener::{ListenerSpec, bind, serve, worker_count};
 pub use origin::{Origin, OriginError, OriginList, OriginVerdict};
 pub use socket::{Socket, SocketControl};
 pub use tls::{Tls, TlsError};
+pub use upgraded::{DirectWrite, DirectWriter};
 pub use vouch::{IdentityHeaders, NO_VALUE, identity_value};

@@ -182,6 +182,19 @@ impl Socket {
         quiet.is_over(cx)
     }
 
+    /// Writes at once as much as the kernel takes: nothing if it takes nothing, or if this cannot be told without waiting.
+    ///
+    /// No task is woken later. What fails here fails again, with its reason, when the socket's task writes.
+    pub(super) fn write_now(&self, bytes: &[u8]) -> usize {
+        let Stream::Plain(tcp) = &self.stream else { return 0 };
+        if self.control.is_cut() {
+            return 0;
+        }
+        let written = tcp.try_write(bytes).unwrap_or(0);
+        self.control.0.written_bytes.fetch_add(written as u64, Ordering::Relaxed);
+        written
+    }
+
     /// The TCP socket beneath.
     fn tcp(&self) -> &TcpStream {
         match &self.stream {

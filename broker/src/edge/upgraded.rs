@@ -4,19 +4,19 @@
 //! both. Here a socket has no buffer of its own: what it reads goes through one buffer of its thread, and the slices that
 //! the answer's body yields are written as they are. The application, its routes and its handlers are the same.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::marker::PhantomData;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 
 use actix_codec::{Encoder as _, Framed};
 use actix_http::body::{BodySize, BoxBody, MessageBody, to_bytes};
 use actix_http::error::PayloadError;
 use actix_http::h1::{Codec, Message};
-use actix_http::{ConnectionType, Payload, Request, Response, StatusCode};
+use actix_http::{ConnectionType, HttpMessage as _, Payload, Request, Response, StatusCode};
 use actix_service::{Service, ServiceFactory};
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_core::Stream;
@@ -35,6 +35,46 @@ const READ_TURN_BYTES: usize = 64 * 1024;
 thread_local! {
     /// Read into by all sockets of this thread in turn; none keeps what is in it.
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice());
+}
+
+/// The way to a socket around its task, for whoever is on its thread and has whole frames for it.
+///
+/// A task that is woken to write polls its actor and its stream first, all of it cold memory when thousands are woken.
+pub trait DirectWrite {
+    /// Writes at once. How many bytes the kernel took: none while the socket's own task is in the middle of a slice.
+    fn write(&self, bytes: &[u8]) -> usize;
+}
+
+/// A handler of an upgraded socket finds this in its request's extensions. It keeps no socket alive.
+#[derive(Clone)]
+pub struct DirectWriter(Weak<dyn DirectWrite>);
+
+impl DirectWriter {
+    /// The way, while the socket lives.
+    #[must_use]
+    pub fn get(&self) -> Option<Rc<dyn DirectWrite>> {
+        self.0.upgrade()
+    }
+}
+
+impl<T: DirectWrite + 'static> From<&Rc<T>> for DirectWriter {
+    fn from(socket: &Rc<T>) -> Self {
+        let weak: Weak<T> = Rc::downgrade(socket);
+        Self(weak)
+    }
+}
+
+/// An upgraded socket.
+struct Carrier {
+    socket: RefCell<Socket>,
+    /// The task has written a part of a slice, or has not begun: what is written around it would stand in the wrong place.
+    is_busy: Cell<bool>,
+}
+
+impl DirectWrite for Carrier {
+    fn write(&self, bytes: &[u8]) -> usize {
+        if self.is_busy.get() { 0 } else { self.socket.borrow().write_now(bytes) }
+    }
 }
 
 /// An application that answers both the dispatcher and upgraded sockets: it is made once for both.
@@ -169,10 +209,11 @@ where
 {
     let parts = framed.into_parts();
     let (mut codec, mut head) = (parts.codec, parts.write_buf);
-    let socket = Rc::new(RefCell::new(parts.io));
+    let socket = Rc::new(Carrier { socket: RefCell::new(parts.io), is_busy: Cell::new(true) });
     // Copied: what the client sent early is a few bytes in a buffer of 8 KiB.
     let inbound = InboundBytes { socket: Rc::clone(&socket), early: Bytes::copy_from_slice(&parts.read_buf), turn_bytes: 0 };
     drop(parts.read_buf);
+    request.extensions_mut().insert(DirectWriter::from(&socket));
     let (request, _) = request.replace_payload(Payload::Stream { payload: Box::pin(inbound) as Pin<Box<_>> });
     match app.call(request).await {
         Ok(response) => respond(&socket, &mut codec, &mut head, response.into()).await?,
@@ -184,7 +225,7 @@ where
 
 /// Writes head and body. Whatever is not the switch of protocols is the last answer on this socket.
 async fn respond<B: MessageBody>(
-    socket: &RefCell<Socket>,
+    socket: &Carrier,
     codec: &mut Codec,
     head: &mut BytesMut,
     response: Response<B>,
@@ -209,13 +250,14 @@ async fn respond<B: MessageBody>(
 }
 
 /// Writes `first`, then what the body yields, each slice as it is. While the socket takes nothing, the body is not polled.
-async fn carry<B: MessageBody>(socket: &RefCell<Socket>, first: Bytes, body: B) -> io::Result<()> {
+async fn carry<B: MessageBody>(socket: &Carrier, first: Bytes, body: B) -> io::Result<()> {
     let mut body = pin!(body);
     let mut slice = first;
     poll_fn(|cx| {
+        socket.is_busy.set(true);
         loop {
             while !slice.is_empty() {
-                match ready!(Pin::new(&mut *socket.borrow_mut()).poll_write(cx, &slice))? {
+                match ready!(Pin::new(&mut *socket.socket.borrow_mut()).poll_write(cx, &slice))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     written => slice.advance(written),
                 }
@@ -223,9 +265,10 @@ async fn carry<B: MessageBody>(socket: &RefCell<Socket>, first: Bytes, body: B) 
             match body.as_mut().poll_next(cx) {
                 Poll::Ready(Some(Ok(bytes))) => slice = bytes,
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(io::ErrorKind::Other.into())),
-                Poll::Ready(None) => return Pin::new(&mut *socket.borrow_mut()).poll_flush(cx),
+                Poll::Ready(None) => return Pin::new(&mut *socket.socket.borrow_mut()).poll_flush(cx),
                 Poll::Pending => {
-                    ready!(Pin::new(&mut *socket.borrow_mut()).poll_flush(cx))?;
+                    ready!(Pin::new(&mut *socket.socket.borrow_mut()).poll_flush(cx))?;
+                    socket.is_busy.set(false);
                     return Poll::Pending;
                 }
             }
@@ -236,9 +279,9 @@ async fn carry<B: MessageBody>(socket: &RefCell<Socket>, first: Bytes, body: B) 
 
 /// Ends our half, and reads what still comes for a while: unread bytes would turn the end into a reset, and the client
 /// might lose what was sent last.
-async fn farewell(socket: &RefCell<Socket>) {
+async fn farewell(socket: &Carrier) {
     let leave = async {
-        poll_fn(|cx| Pin::new(&mut *socket.borrow_mut()).poll_shutdown(cx)).await?;
+        poll_fn(|cx| Pin::new(&mut *socket.socket.borrow_mut()).poll_shutdown(cx)).await?;
         poll_fn(|cx| {
             loop {
                 if ready!(poll_read(socket, cx, |bytes| bytes.len()))? == 0 {
@@ -253,17 +296,17 @@ async fn farewell(socket: &RefCell<Socket>) {
 }
 
 /// Reads into the thread's buffer; `take` sees what came, nothing at the end.
-fn poll_read<T>(socket: &RefCell<Socket>, cx: &mut Context<'_>, take: impl FnOnce(&[u8]) -> T) -> Poll<io::Result<T>> {
+fn poll_read<T>(socket: &Carrier, cx: &mut Context<'_>, take: impl FnOnce(&[u8]) -> T) -> Poll<io::Result<T>> {
     READ_BUFFER.with_borrow_mut(|buffer| {
         let mut read = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut *socket.borrow_mut()).poll_read(cx, &mut read))?;
+        ready!(Pin::new(&mut *socket.socket.borrow_mut()).poll_read(cx, &mut read))?;
         Poll::Ready(Ok(take(read.filled())))
     })
 }
 
 /// What the client sends, read when it is asked for.
 struct InboundBytes {
-    socket: Rc<RefCell<Socket>>,
+    socket: Rc<Carrier>,
     /// What came with the request.
     early: Bytes,
     /// Read since this socket last had nothing to read, or gave way.
@@ -296,3 +339,7 @@ impl Stream for InboundBytes {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "upgraded_tests.rs"]
+mod tests;

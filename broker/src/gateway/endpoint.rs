@@ -4,7 +4,7 @@ use std::sync::Arc;
 use actix_http::ws::Codec;
 use actix_web::body::BodyStream;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::WebsocketContext;
 
 use super::connection::{Birth, Connection};
@@ -14,7 +14,7 @@ use super::shared::{Gateway, Worker};
 use super::supervisor::{Admission, AdmissionRefused};
 use super::{FrameGuard, Inbound, InboundRates, OutboundBody, Vitals};
 use crate::challenge::PendingPermit;
-use crate::edge::SocketControl;
+use crate::edge::{DirectWriter, SocketControl};
 use crate::hub::Outbox;
 use crate::identity::{Principal, TokenRefusal};
 use crate::telemetry::HandshakeOutcome;
@@ -114,6 +114,9 @@ fn upgrade(
     let id = Gateway::draw_id().map_err(|_| INTERNAL)?;
     let control = request.conn_data::<SocketControl>().cloned().ok_or(INTERNAL)?;
     let outbox = Outbox::new(id, asked.dialect, limits.outbound_queue_max_bytes, Arc::clone(&gateway.metrics));
+    if let Some(writer) = request.extensions().get::<DirectWriter>() {
+        outbox.write_through(writer.clone());
+    }
     let first = limits.unverified_message_max_bytes;
     let inbound = Inbound::new(first.min(limits.frame_max_bytes), first.min(limits.message_max_bytes));
     let vitals = Vitals::new(outbox, Rc::clone(&inbound), control);

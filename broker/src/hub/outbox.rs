@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use countersign_node_proto::ConnectionId;
 
 use super::frame::{FrameKind, encode_close, encode_frame, message_payload_len};
 use crate::close::{CloseLabel, CloseReason};
+use crate::edge::DirectWriter;
 use crate::registry::PostError;
 use crate::telemetry::{Direction, Label as _, LimitHit, Metrics};
 
@@ -54,6 +55,10 @@ pub struct Outbox {
     /// The reader waits: the next push wakes it, the pushes after that do not.
     reader_waits: Cell<bool>,
     uncounted: Cell<Uncounted>,
+    /// The way to the socket around its task, where there is one.
+    writer: OnceCell<DirectWriter>,
+    /// A flush is promised: pushes until then wake nobody.
+    is_deferred: Cell<bool>,
 }
 
 /// Forward only.
@@ -92,6 +97,8 @@ impl Outbox {
             waker: RefCell::new(None),
             reader_waits: Cell::new(false),
             uncounted: Cell::default(),
+            writer: OnceCell::new(),
+            is_deferred: Cell::new(false),
         })
     }
 
@@ -125,12 +132,60 @@ impl Outbox {
         self.reason.get()
     }
 
+    /// From now on [`Outbox::flush`] writes to the socket itself. The first call counts.
+    pub fn write_through(&self, writer: DirectWriter) {
+        let _first_counts = self.writer.set(writer);
+    }
+
     /// Queues a frame that is encoded already ([`encode_frame`]), so that one encoding serves all receivers.
     ///
     /// # Errors
     /// [`PostError::SlowConsumer`] if the limit would be passed: the client's fault, not to be retried. The queue is
     /// dropped and a close with 4429 stands in its place. [`PostError::Gone`] if the connection is closing.
     pub fn push_frame(&self, frame: Bytes) -> Result<(), PostError> {
+        self.admit(&frame)?;
+        self.enqueue(frame);
+        Ok(())
+    }
+
+    /// Queues a frame as [`Outbox::push_frame`] does and wakes nobody. True: the caller owes a [`Outbox::flush`], and
+    /// holds this outbox until then. Nobody is told of a refusal: a slow consumer closes itself.
+    #[must_use]
+    pub(super) fn push_deferred(&self, frame: Bytes) -> bool {
+        if self.admit(&frame).is_err() {
+            return false;
+        }
+        self.append(frame);
+        // A reader that does not wait comes by itself.
+        self.reader_waits.get() && !self.is_deferred.replace(true)
+    }
+
+    /// Keeps the promise of [`Outbox::push_deferred`]: writes what is queued to the socket, around its task. The task is
+    /// woken for whatever the socket does not take at once.
+    pub(super) fn flush(&self, slice_max: usize) {
+        self.is_deferred.set(false);
+        let writer = self.writer.get().and_then(DirectWriter::get).filter(|_| !self.is_closing());
+        let Some(writer) = writer else { return self.wake() };
+        while self.queued_bytes.get() > 0 {
+            // A frame that needs several slices must not be interrupted between them: its task writes it.
+            let begun = self.front_is_begun.get();
+            if begun || self.frames.borrow().front().is_none_or(|first| first.len() > slice_max) {
+                return self.wake();
+            }
+            let mut slice = self.next_slice(slice_max);
+            let written = writer.write(&slice);
+            if written < slice.len() {
+                slice.advance(written);
+                self.front_is_begun.set(written > 0);
+                self.queued_bytes.set(self.queued_bytes.get() + slice.len());
+                self.frames.borrow_mut().push_front(slice);
+                return self.wake();
+            }
+        }
+    }
+
+    /// Counts a frame in, if it may be queued.
+    fn admit(&self, frame: &Bytes) -> Result<(), PostError> {
         if self.is_closing() {
             return Err(PostError::Gone);
         }
@@ -139,12 +194,11 @@ impl Outbox {
             self.overflow();
             return Err(PostError::SlowConsumer);
         }
-        if let Some(payload_len) = message_payload_len(&frame) {
+        if let Some(payload_len) = message_payload_len(frame) {
             let Uncounted { messages, payload_bytes } = self.uncounted.get();
             let payload_bytes = payload_bytes + payload_len as u64;
             self.uncounted.set(Uncounted { messages: messages + 1, payload_bytes });
         }
-        self.enqueue(frame);
         Ok(())
     }
 
@@ -222,11 +276,7 @@ impl Outbox {
             self.wait(cx);
             return Poll::Pending;
         }
-        self.metrics.outbound_queue_bytes.observe(self.queued_bytes.get() as f64);
-        self.count();
-        let slice = self.take(slice_max);
-        self.queued_bytes.set(self.queued_bytes.get() - slice.len());
-        Poll::Ready(slice)
+        Poll::Ready(self.next_slice(slice_max))
     }
 
     /// The socket is gone: what is queued is freed, and nothing more is taken.
@@ -265,13 +315,32 @@ impl Outbox {
 
     /// Appends a frame and wakes the reader if it waits.
     fn enqueue(&self, frame: Bytes) {
+        self.append(frame);
+        self.wake();
+    }
+
+    /// Appends a frame.
+    fn append(&self, frame: Bytes) {
         self.queued_bytes.set(self.queued_bytes.get() + frame.len());
         self.frames.borrow_mut().push_back(frame);
+    }
+
+    /// Wakes the reader if it waits.
+    fn wake(&self) {
         if self.reader_waits.replace(false)
             && let Some(waker) = &*self.waker.borrow()
         {
             waker.wake_by_ref();
         }
+    }
+
+    /// Takes a slice off the queue, and counts it.
+    fn next_slice(&self, slice_max: usize) -> Bytes {
+        self.metrics.outbound_queue_bytes.observe(self.queued_bytes.get() as f64);
+        self.count();
+        let slice = self.take(slice_max);
+        self.queued_bytes.set(self.queued_bytes.get() - slice.len());
+        slice
     }
 
     /// Takes a slice off the queue.

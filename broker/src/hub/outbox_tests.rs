@@ -4,6 +4,7 @@ use std::task::Wake;
 use proptest::prelude::*;
 
 use super::*;
+use crate::edge::DirectWrite;
 
 /// Counts its wakes.
 #[derive(Default)]
@@ -169,5 +170,99 @@ proptest! {
         prop_assert_eq!(outbox.queued_bytes(), 0);
         prop_assert_eq!(seen, pushed);
         prop_assert_eq!(metrics.messages.of(Direction::Out).get(), lens.len() as u64);
+    }
+}
+
+/// A socket that takes so many bytes at a time and keeps them.
+#[derive(Default)]
+struct Kernel {
+    room: Cell<usize>,
+    taken: RefCell<Vec<u8>>,
+}
+
+impl DirectWrite for Kernel {
+    fn write(&self, bytes: &[u8]) -> usize {
+        let fits = bytes.len().min(self.room.get());
+        self.room.set(self.room.get() - fits);
+        self.taken.borrow_mut().extend_from_slice(&bytes[..fits]);
+        fits
+    }
+}
+
+/// An outbox over a socket, with a reader that waits.
+fn written_through(queued_bytes_max: usize) -> (Rc<Outbox>, Rc<Kernel>, Arc<Wakes>) {
+    let ((outbox, _), kernel, wakes) = (outbox(queued_bytes_max), Rc::new(Kernel::default()), Arc::new(Wakes::default()));
+    outbox.write_through(DirectWriter::from(&kernel));
+    let waker = Waker::from(Arc::clone(&wakes));
+    assert!(outbox.poll_slice(&mut Context::from_waker(&waker), 8_192).is_pending());
+    (outbox, kernel, wakes)
+}
+
+#[test]
+fn a_flush_writes_what_was_deferred_at_once_and_wakes_nobody() {
+    let (outbox, kernel, wakes) = written_through(1 << 20);
+    kernel.room.set(1_000);
+    let frame = encode_frame(FrameKind::Text, b"hello");
+    assert!(outbox.push_deferred(frame.clone()), "the first one asks for a flush");
+    assert!(!outbox.push_deferred(frame.clone()), "which serves the second too");
+    outbox.flush(8_192);
+    assert_eq!(*kernel.taken.borrow(), [frame.clone(), frame].concat());
+    assert_eq!((outbox.queued_bytes(), outbox.frames.borrow().capacity()), (0, 0));
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn what_a_socket_does_not_take_is_left_to_its_task_even_on_overflow() {
+    let (outbox, kernel, wakes) = written_through(500);
+    kernel.room.set(100);
+    let frame = encode_frame(FrameKind::Binary, &[1; 398]);
+    assert!(outbox.push_deferred(frame.clone()));
+    outbox.flush(8_192);
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    assert_eq!(outbox.queued_bytes(), frame.len() - 100);
+    assert!(!outbox.push_deferred(frame.clone()), "the slow consumer is closed");
+    kernel.taken.borrow_mut().extend(drain(&outbox));
+    let close = encode_close(4429, CloseReason::RateLimit.row().text);
+    assert_eq!(*kernel.taken.borrow(), [frame, close].concat(), "the begun frame is whole");
+}
+
+#[test]
+fn without_a_socket_a_flush_wakes_the_reader() {
+    let (outbox, _) = outbox(1 << 20);
+    let wakes = Arc::new(Wakes::default());
+    assert!(outbox.poll_slice(&mut Context::from_waker(&Waker::from(Arc::clone(&wakes))), 8_192).is_pending());
+    assert!(outbox.push_deferred(encode_frame(FrameKind::Text, b"hello")));
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+    outbox.flush(8_192);
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+}
+
+proptest! {
+    /// Whoever writes, and however little the socket takes, the client gets every byte once and in order.
+    #[test]
+    fn task_and_flush_together_keep_the_order(acts in prop::collection::vec((0..4_u8, 0..400_usize), 1..80)) {
+        let (outbox, kernel, _) = written_through(1 << 20);
+        // What the task took and the socket did not: it is busy then.
+        let (mut expected, mut held) = (Vec::new(), Vec::new());
+        for (number, (act, size)) in (0_u8..).zip(acts) {
+            let frame = encode_frame(FrameKind::Binary, &vec![number; size]);
+            match act {
+                0 => {
+                    expected.extend_from_slice(&frame);
+                    outbox.push_frame(frame).unwrap();
+                }
+                1 => {
+                    expected.extend_from_slice(&frame);
+                    let _owes_a_flush = outbox.push_deferred(frame);
+                    kernel.room.set(if held.is_empty() { size / 2 } else { 0 });
+                    outbox.flush(256);
+                }
+                2 => held.extend(poll(&outbox, 256).unwrap_or_default()),
+                _ => kernel.taken.borrow_mut().append(&mut held),
+            }
+        }
+        kernel.taken.borrow_mut().append(&mut held);
+        kernel.taken.borrow_mut().extend(drain(&outbox));
+        prop_assert_eq!(&*kernel.taken.borrow(), &expected);
     }
 }

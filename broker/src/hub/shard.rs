@@ -1,7 +1,9 @@
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use actix::fut::wrap_future;
 use actix::{Actor, Addr, AsyncContext as _, Context, Handler, Message};
 use countersign_node_proto::{ChannelName, ConnectionId};
 
@@ -23,17 +25,27 @@ struct Inner {
     slot: Arc<Slot>,
     // Borrowed for the length of one call; an outbox never calls back.
     table: Rc<RefCell<Table>>,
+    unflushed: Unflushed,
 }
+
+/// Outboxes with something to write, each once.
+type Unflushed = Rc<RefCell<VecDeque<Rc<Outbox>>>>;
+
+/// Bytes written to a socket at once.
+const SLICE_MAX: usize = 8 * 1024;
+/// Sockets written before the thread's other tasks get their turn: some 400 microseconds.
+const FLUSH_TURN: usize = 64;
 
 impl Shard {
     pub(super) fn new(hub: Arc<Hub>, slot: Arc<Slot>) -> Self {
-        Self { inner: Rc::new(Inner { hub, slot, table: Rc::default() }) }
+        Self { inner: Rc::new(Inner { hub, slot, table: Rc::default(), unflushed: Rc::default() }) }
     }
 
     /// A new actor for this shard; it makes its address known when it starts. At most one may run.
     #[must_use]
     pub fn actor(&self) -> HubShard {
-        HubShard { slot: self.inner.slot.clone(), table: self.inner.table.clone() }
+        let Inner { slot, table, unflushed, .. } = &*self.inner;
+        HubShard { slot: Arc::clone(slot), table: Rc::clone(table), unflushed: Rc::clone(unflushed) }
     }
 
     /// Starts the actor without a supervisor. What is published from now on is delivered.
@@ -97,6 +109,23 @@ impl Drop for Inner {
 pub struct HubShard {
     slot: Arc<Slot>,
     table: Rc<RefCell<Table>>,
+    unflushed: Unflushed,
+}
+
+impl HubShard {
+    /// Writes to the sockets once the mailbox is empty: all publications that wait there share a write.
+    fn flush(&self, ctx: &mut Context<Self>) {
+        let unflushed = Rc::clone(&self.unflushed);
+        ctx.spawn(wrap_future(async move {
+            loop {
+                for _ in 0..FLUSH_TURN {
+                    let Some(outbox) = unflushed.borrow_mut().pop_front() else { return };
+                    outbox.flush(SLICE_MAX);
+                }
+                tokio::task::yield_now().await;
+            }
+        }));
+    }
 }
 
 impl Actor for HubShard {
@@ -104,6 +133,10 @@ impl Actor for HubShard {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.slot.address.store(Some(Arc::new(ctx.address().recipient())));
+        // What an actor that panicked had not flushed.
+        if !self.unflushed.borrow().is_empty() {
+            self.flush(ctx);
+        }
     }
 }
 
@@ -124,10 +157,14 @@ impl Deliver {
 impl Handler<Deliver> for HubShard {
     type Result = ();
 
-    fn handle(&mut self, deliver: Deliver, _: &mut Self::Context) {
+    fn handle(&mut self, deliver: Deliver, ctx: &mut Self::Context) {
         #[cfg(test)]
         assert_ne!(deliver.envelope.publication.channel.as_str(), tests::PANIC, "injected");
-        self.table.borrow().deliver(&deliver.envelope);
+        let is_flushing = !self.unflushed.borrow().is_empty();
+        self.table.borrow().deliver(&deliver.envelope, &mut self.unflushed.borrow_mut());
+        if !is_flushing {
+            self.flush(ctx);
+        }
         deliver.reservation.delivered();
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::OnceLock;
 
@@ -99,14 +99,23 @@ impl Table {
         self.connections.values().map(Vec::len).sum()
     }
 
-    /// Pushes a publication to its subscribers.
-    pub(super) fn deliver(&self, envelope: &Envelope) {
+    /// Pushes a publication to its subscribers; appends to `unflushed` those that must be flushed for it.
+    pub(super) fn deliver(&self, envelope: &Envelope, unflushed: &mut VecDeque<Rc<Outbox>>) {
         let Some(subscribers) = self.channels.get(&envelope.publication.channel) else { return };
         let exclude = envelope.publication.exclude;
+        // Copied once for this thread: a reference count that threads share costs each of them more than the copy.
+        let (mut native, mut plain) = (None, None);
         for (id, outbox) in subscribers {
-            if Some(*id) != exclude {
-                // A slow consumer closes itself there, and a closing one takes nothing: neither holds up the others.
-                let _ = outbox.push_frame(envelope.frame(outbox.dialect()).clone());
+            if Some(*id) == exclude {
+                continue;
+            }
+            let own = match outbox.dialect() {
+                Dialect::Native => &mut native,
+                Dialect::Plain => &mut plain,
+            };
+            let frame = own.get_or_insert_with(|| Bytes::copy_from_slice(envelope.frame(outbox.dialect())));
+            if outbox.push_deferred(frame.clone()) {
+                unflushed.push_back(Rc::clone(outbox));
             }
         }
     }
@@ -175,7 +184,7 @@ mod tests {
                             payload: Payload::Text("x".to_owned()),
                             exclude: Some(outbox.id()),
                         };
-                        table.deliver(&Envelope::new(publication));
+                        table.deliver(&Envelope::new(publication), &mut VecDeque::new());
                         for (other, before) in (0_u8..).zip(queued) {
                             let got = outboxes[usize::from(other)].queued_bytes() > before;
                             prop_assert_eq!(got, other != connection && model.contains(&(other, name)));
@@ -199,9 +208,9 @@ mod tests {
         }
         let envelope =
             Envelope::new(Publication { channel: channel(0), payload: Payload::Text("x".to_owned()), exclude: None });
-        table.deliver(&envelope);
+        table.deliver(&envelope, &mut VecDeque::new());
         let (native, plain) = (envelope.native.get().unwrap().as_ptr(), envelope.plain.get().unwrap().as_ptr());
-        table.deliver(&envelope);
+        table.deliver(&envelope, &mut VecDeque::new());
         assert_eq!(envelope.frame(Dialect::Native).as_ptr(), native);
         assert_eq!(envelope.frame(Dialect::Plain).as_ptr(), plain);
     }

@@ -99,7 +99,8 @@ impl RedisTarget {
 /// Everything but timeouts: address, credentials, RESP3 (pushes need it), and a socket that notices when the other end is gone.
 fn connection_info(url: &str, settings: &ClusterSettings) -> Result<ConnectionInfo, TargetError> {
     let info = url.into_connection_info()?;
-    let mut redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    // The library would tell its name: nobody asks for it, and it is one more permission.
+    let mut redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
     if let Some(username) = &settings.username {
         redis = redis.set_username(username);
     }

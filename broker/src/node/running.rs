@@ -344,10 +344,10 @@ fn watch_registry(health: &Health, metrics: &Arc<Metrics>, keeper: &RegistryKeep
     }
     EndOnDrop(actix_rt::spawn(async move {
         loop {
-            match (keeper.is_reachable(), lease.holds()) {
+            match (keeper.is_reachable(), lease.is_fresh()) {
                 (true, true) => condition.ok(),
                 (false, _) => condition.failed("registry cannot be written"),
-                (true, false) => condition.failed("lease ran out"),
+                (true, false) => condition.failed("lease is not renewed"),
             }
             let age = lease.age().unwrap_or_default().as_millis();
             metrics.lease_age_ms.set(i64::try_from(age).unwrap_or(i64::MAX));

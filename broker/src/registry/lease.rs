@@ -12,7 +12,10 @@ use crate::backoff::Backoff;
 /// Shorter costs more renewals and survives shorter outages of the registry; three renewals fit into one lease.
 pub const LEASE: Duration = Duration::from_secs(6);
 
-/// Renews this node's lease every third of its life.
+/// Longest time between two renewals, however long the lease: readiness must show within seconds that they fail.
+const RENEWAL_MAX: Duration = Duration::from_secs(2);
+
+/// Renews this node's lease every third of its life, at least every two seconds.
 pub struct LeaseKeeper {
     node: NodeId,
     registry: Arc<dyn Registry>,
@@ -29,12 +32,12 @@ impl LeaseKeeper {
 
     /// Renews for ever; end it by dropping it. A failed renewal is tried again soon, so that one hiccup costs no lease.
     pub async fn run(&self) {
-        let mut backoff = Backoff::new(self.lease / 30, self.lease / 3);
+        let mut backoff = Backoff::new(self.renewal() / 10, self.renewal());
         loop {
             let pause = match self.renew().await {
                 Ok(()) => {
                     backoff.reset();
-                    self.lease / 3
+                    self.renewal()
                 }
                 Err(error) => {
                     tracing::warn!(%error, "lease was not renewed");
@@ -58,11 +61,23 @@ impl LeaseKeeper {
         Ok(())
     }
 
-    /// Does the lease live, as far as this node can tell? A node without one is not ready.
+    /// Does the lease live, as far as this node can tell?
     #[must_use]
     pub fn holds(&self) -> bool {
         let until = *self.held_until.lock().unwrap_or_else(PoisonError::into_inner);
         until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Was it confirmed lately? A node whose lease two renewals in a row did not confirm is not ready, while its connections still
+    /// count: the registry cannot be written, and whoever connects elsewhere is better off.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.holds() && self.age().is_some_and(|age| age < self.renewal() * 2)
+    }
+
+    /// Time between two renewals.
+    fn renewal(&self) -> Duration {
+        (self.lease / 3).min(RENEWAL_MAX)
     }
 
     /// How long ago the lease was last confirmed; none before the first time, and after it was given up.
@@ -99,10 +114,13 @@ mod tests {
             async move { keeper.run().await }
         });
         registry.apply(&[Write::Register(Box::new(entry.clone()))]).await.unwrap();
-        tokio::time::sleep(LEASE * 5).await;
-        assert!(keeper.holds());
+        // A second after a renewal, so that it is clear which was the last.
+        tokio::time::sleep(LEASE * 5 + Duration::from_secs(1)).await;
+        assert!(keeper.holds() && keeper.is_fresh());
         assert!(registry.find(entry.id).await.unwrap().is_some());
         running.abort();
+        tokio::time::sleep(LEASE * 2 / 3).await;
+        assert!(keeper.holds() && !keeper.is_fresh(), "doubted before it is over");
         tokio::time::sleep(LEASE * 2).await;
         assert!(!keeper.holds());
         assert!(registry.find(entry.id).await.unwrap().is_none());

@@ -5,6 +5,7 @@ mod connect;
 mod fanout;
 mod idle;
 mod publisher;
+mod revocation;
 mod usage;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ pub(crate) use authorize::{Authorize, run as authorize};
 pub(crate) use connect::{Connects, run as connect};
 pub(crate) use fanout::{Fanout, run as fanout};
 pub(crate) use idle::{Idle, run as idle};
+pub(crate) use revocation::{Revocation, run as revocation};
 
 use crate::Outcome;
 use crate::swarm::{Approach, Connect, Order, Remote};

@@ -11,6 +11,7 @@ mod order;
 mod remote;
 mod requests;
 
+pub(crate) use dialogue::{Dialogue, Next};
 pub(crate) use event_loop::run as run_sockets;
 pub(crate) use order::{Approach, Connect, Order, RequestOrder, RequestReply, Verified};
 pub(crate) use remote::Remote;

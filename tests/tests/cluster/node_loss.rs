@@ -1,0 +1,87 @@
+//! A node that is killed takes its connections out of every answer, and leaves nothing.
+
+use std::time::{Duration, Instant};
+
+use countersign_tests::cluster::{Cluster, ClusterPlan, LEASE};
+use countersign_tests::socket::Socket;
+use countersign_tests::{eventually, within};
+use futures_util::StreamExt as _;
+
+/// Verified connections on the node that is killed, and how many are opened at once.
+const CONNECTIONS: usize = 1_000;
+const AT_ONCE: usize = 32;
+/// What a busy machine may add to the life of a lease, and the next look of whoever takes the rest out.
+const SLACK: Duration = Duration::from_secs(2);
+
+async fn open(cluster: &Cluster, node: usize, count: usize) -> Vec<Socket> {
+    futures_util::stream::iter(0..count).map(|_| cluster.dial(node).verified()).buffer_unordered(AT_ONCE).collect().await
+}
+
+/// How many of the connections a node answers with `status`.
+async fn answers(cluster: &Cluster, node: usize, ids: &[String], status: u16) -> usize {
+    let ask = |id: &String| {
+        let question = cluster.nodes[node].ask(id);
+        async move { question.send().await.status == status }
+    };
+    let asked = futures_util::stream::iter(ids.iter().map(ask)).buffer_unordered(AT_ONCE);
+    asked.filter(|found| std::future::ready(*found)).count().await
+}
+
+#[tokio::test]
+async fn a_killed_node_is_forgotten_within_the_lease_and_leaves_nothing() {
+    let mut cluster = ClusterPlan::new().start().await;
+    let empty = cluster.redis.keys("*").await;
+    let stays = cluster.dial(1).verified().await;
+    let sockets = open(&cluster, 0, CONNECTIONS).await;
+    let ids: Vec<String> = sockets.iter().map(|socket| socket.id.clone()).collect();
+    for node in [1, 2] {
+        eventually("all are known", || async { (answers(&cluster, node, &ids, 200).await == CONNECTIONS).then_some(()) }).await;
+    }
+    cluster.nodes[0].kill();
+    let killed = Instant::now();
+    for node in [1, 2] {
+        eventually("all are denied", || async { (answers(&cluster, node, &ids, 401).await == CONNECTIONS).then_some(()) })
+            .await;
+        let took = killed.elapsed();
+        eprintln!("node {node} denies all {CONNECTIONS} after {took:?}");
+        assert!(took < LEASE + SLACK, "node {node}: {took:?}");
+    }
+    for node in &cluster.nodes[1..] {
+        node.metric_reaches("countersign_cluster_nodes", &[], 2.0).await;
+    }
+    // What says which link of a node may write runs out by itself.
+    let kept = |keys: Vec<String>| keys.into_iter().filter(|key| !key.contains(":fence:")).collect::<Vec<_>>();
+    let left = within(Duration::from_secs(15), "the rest is taken out", async {
+        eventually("only the living are in redis", || async {
+            let entries = cluster.redis.keys("*:entry:*").await;
+            (entries.len() == 1 && entries[0].ends_with(&stays.id)).then_some(())
+        })
+        .await;
+        kept(cluster.redis.keys("*").await)
+    })
+    .await;
+    // One lease less, one entry and the list of its node's connections more.
+    assert_eq!(left.len(), kept(empty.clone()).len() - 1 + 2, "{left:?} of {empty:?}");
+    for key in cluster.redis.keys("*:fence:*").await {
+        let life = cluster.redis.ask(&["PTTL", &key]).await.number();
+        assert!(life.is_some_and(|life| life > 0), "{key} stays for ever");
+    }
+    assert_eq!(cluster.nodes[2].authorize(&stays.id).await.status, 200);
+    drop(sockets);
+}
+
+#[tokio::test]
+async fn a_frozen_node_that_wakes_after_its_lease_has_everything_again() {
+    let cluster = ClusterPlan::new().nodes(2).start().await;
+    let mut socket = cluster.dial(0).verified().await;
+    cluster.all_answer(&socket.id, 200).await;
+    cluster.nodes[0].freeze();
+    let other = &cluster.nodes[1];
+    eventually("its lease ends", || async { (other.authorize(&socket.id).await.status == 401).then_some(()) }).await;
+    eventually("it is reaped", || async { cluster.redis.keys("*:entry:*").await.is_empty().then_some(()) }).await;
+    cluster.nodes[0].thaw();
+    let woken = Instant::now();
+    cluster.all_answer(&socket.id, 200).await;
+    assert!(woken.elapsed() < Duration::from_secs(10), "{:?}", woken.elapsed());
+    socket.ok("ping", serde_json::json!({})).await;
+}

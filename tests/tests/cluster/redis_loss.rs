@@ -1,0 +1,162 @@
+//! Redis goes, and comes back in any state: no socket is closed, nobody is let in, and all is right again by itself.
+
+use std::time::{Duration, Instant};
+
+use countersign_tests::cluster::decisions::{Decisions, Fault, Subject};
+use countersign_tests::cluster::delivery::{Delivery, RULE};
+use countersign_tests::cluster::{Cluster, ClusterPlan, LEASE, RECOVERY, STALE_LIMIT};
+use countersign_tests::eventually;
+use countersign_tests::socket::Socket;
+
+/// What was sent so long before a fault began may be lost with it.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
+
+/// How Redis is lost, and how it returns.
+#[derive(Clone, Copy, PartialEq)]
+enum Loss {
+    Killed,
+    Emptied,
+    Frozen,
+    ReadOnly,
+}
+
+impl Loss {
+    async fn begin(self, cluster: &mut Cluster) {
+        match self {
+            Self::Killed | Self::Emptied => cluster.redis.kill(),
+            Self::Frozen => cluster.redis.freeze(),
+            Self::ReadOnly => cluster.redis.refuse_writes().await,
+        }
+    }
+
+    async fn end(self, cluster: &mut Cluster) {
+        match self {
+            Self::Killed => cluster.redis.restart().await,
+            Self::Emptied => cluster.redis.restart_empty().await,
+            Self::Frozen => cluster.redis.thaw(),
+            Self::ReadOnly => cluster.redis.take_writes().await,
+        }
+    }
+
+    /// Does the stream fall silent too?
+    fn is_silent(self) -> bool {
+        self != Self::ReadOnly
+    }
+}
+
+fn subject(id: &str, owner: usize, verified: bool) -> Subject {
+    Subject { id: id.to_owned(), owner, verified, closed: None }
+}
+
+/// Connections of each node that will close during the fault, and one that is never verified.
+struct Others {
+    closing: Vec<Socket>,
+    _unverified: Socket,
+    subjects: Vec<Subject>,
+}
+
+impl Others {
+    async fn open(cluster: &Cluster, listeners: &[String]) -> Self {
+        let mut closing = Vec::new();
+        for node in 0..cluster.nodes.len() {
+            closing.push(cluster.dial(node).verified().await);
+        }
+        let unverified = cluster.dial(0).welcomed().await;
+        let mut subjects: Vec<Subject> = listeners.iter().enumerate().map(|(node, id)| subject(id, node, true)).collect();
+        subjects.extend(closing.iter().enumerate().map(|(node, socket)| subject(&socket.id, node, true)));
+        for subject in &subjects {
+            cluster.all_answer(&subject.id, 200).await;
+        }
+        subjects.push(subject(&unverified.id, 0, false));
+        subjects.push(subject(&"A".repeat(22), 0, false));
+        Self { closing, _unverified: unverified, subjects }
+    }
+}
+
+/// One loss, from a whole cluster to a whole cluster.
+async fn check(loss: Loss) {
+    let mut cluster = ClusterPlan::new().toml(RULE).start().await;
+    let delivery = Delivery::start(&cluster).await;
+    let Others { closing, _unverified, subjects } = Others::open(&cluster, &delivery.connections).await;
+    let decisions = Decisions::start(&cluster, subjects);
+
+    let begun = Instant::now();
+    loss.begin(&mut cluster).await;
+    let unready = cluster.become_unready().await;
+    assert!(unready < RECOVERY, "unready after {unready:?}");
+    for socket in closing {
+        let id = socket.id.clone();
+        socket.close().await;
+        decisions.closed(&id);
+    }
+    // Local deliveries go on without it.
+    delivery.flows_between(Instant::now(), |from, to| from == to).await;
+    if loss.is_silent() {
+        for node in 0..3 {
+            let remote = &delivery.connections[(node + 1) % 3];
+            let took = decisions.answers(node, remote, 503, begun).await;
+            assert!(took < STALE_LIMIT + Duration::from_secs(2), "node {node} fails closed after {took:?}");
+        }
+    }
+    let ended = Instant::now();
+    loss.end(&mut cluster).await;
+    let returned = Instant::now();
+    let flowing = delivery.flows(returned).await;
+    let ready = returned.elapsed() + cluster.become_ready().await;
+    let mut right = Duration::ZERO;
+    for node in 0..3 {
+        for id in &delivery.connections {
+            right = right.max(decisions.answers(node, id, 200, returned).await);
+        }
+    }
+    eprintln!("unready after {unready:?}; back: delivery {flowing:?}, decisions {right:?}, ready {ready:?}");
+    assert!(flowing < RECOVERY && right < RECOVERY, "delivery after {flowing:?}, decisions after {right:?}");
+    // All is right from here on: whoever watches sees it for a while.
+    eventually("the time of recovery is over", || async { (returned.elapsed() > RECOVERY).then_some(()) }).await;
+    cluster.become_ready().await;
+    let after = Instant::now();
+    delivery.flows(after).await;
+    delivery.flows(Instant::now()).await;
+    let fault = Fault { span: (begun, ended), nodes: vec![0, 1, 2], silent: loss.is_silent() };
+    let answers = decisions.check(&[fault]).await;
+    // What closed meanwhile is gone, and the unverified one was closed for its silence: only the listeners are left.
+    eventually("redis knows what is true", || async { (cluster.redis.keys("*:entry:*").await.len() == 3).then_some(()) }).await;
+    let outcome = delivery.finish().await;
+    outcome.check(&[(begun - ON_ITS_WAY, returned + RECOVERY)]);
+    eprintln!("{} published, {} lost on their way to other nodes, {answers} decisions", outcome.published(), outcome.lost());
+}
+
+#[tokio::test]
+async fn redis_killed_and_restarted_with_its_data() {
+    check(Loss::Killed).await;
+}
+
+#[tokio::test]
+async fn redis_killed_and_restarted_empty() {
+    check(Loss::Emptied).await;
+}
+
+#[tokio::test]
+async fn redis_stalled() {
+    check(Loss::Frozen).await;
+}
+
+#[tokio::test]
+async fn redis_made_read_only() {
+    check(Loss::ReadOnly).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_blinks_costs_no_readiness_for_long_and_no_socket() {
+    let mut cluster = ClusterPlan::new().toml(RULE).start().await;
+    let delivery = Delivery::start(&cluster).await;
+    let begun = Instant::now();
+    for _ in 0..3 {
+        cluster.redis.restart().await;
+        delivery.flows(Instant::now()).await;
+    }
+    let returned = Instant::now();
+    cluster.become_ready().await;
+    assert!(returned.elapsed() < LEASE, "ready after {:?}", returned.elapsed());
+    delivery.finish().await.check(&[(begun - ON_ITS_WAY, returned + RECOVERY)]);
+}

@@ -1,0 +1,82 @@
+//! What is closed on one node is denied on every other, at once and for good.
+
+use std::time::{Duration, Instant};
+
+use countersign_tests::cluster::ClusterPlan;
+use countersign_tests::{eventually, http};
+use serde_json::json;
+
+/// How long a machine that is busy with other tests may take for what takes a millisecond.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn the_first_decision_after_the_invalidation_is_a_denial_and_so_is_every_later_one() {
+    let cluster = ClusterPlan::new().start().await;
+    let mut slowest = Duration::ZERO;
+    for round in 0..30 {
+        let socket = cluster.dial(0).verified().await;
+        let id = socket.id.clone();
+        cluster.all_answer(&id, 200).await;
+        for node in &cluster.nodes[1..] {
+            assert_eq!(node.authorize(&id).await.status, 200, "remembered for 300 s");
+        }
+        // Half of them close their sockets, half just go.
+        if round % 2 == 0 {
+            drop(socket.close().await)
+        } else {
+            drop(socket)
+        }
+        let closed = Instant::now();
+        let others = cluster.nodes[1..].iter().map(|node| async {
+            eventually("it is denied", || async { (node.authorize(&id).await.status == 401).then_some(()) }).await;
+            let took = closed.elapsed();
+            for _ in 0..5 {
+                assert_eq!(node.authorize(&id).await.status, 401, "never allowed again");
+            }
+            took
+        });
+        slowest = slowest.max(futures_util::future::join_all(others).await.into_iter().max().unwrap());
+    }
+    eprintln!("denied on both other nodes within {slowest:?} of 30 closes");
+    assert!(slowest < AT_ONCE, "{slowest:?}");
+}
+
+#[tokio::test]
+async fn an_order_to_any_node_ends_all_connections_of_a_principal_on_all_nodes() {
+    let issuer = countersign_tests::tokens::Issuer::new();
+    let cluster = ClusterPlan::new().toml(&issuer.settings()).start().await;
+    let mut sockets = Vec::new();
+    for node in 0..3 {
+        for subject in ["ada", "bob"] {
+            sockets.push((subject, cluster.dial(node).bearer(&issuer.token(subject, 600)).verified().await));
+        }
+    }
+    for (_, socket) in &sockets {
+        cluster.all_answer(&socket.id, 200).await;
+    }
+    let order = http::post(&cluster.nodes[2].admin_url("/api/v1/disconnect"), &json!({ "principal": "ada" }));
+    let closed = order.header("X-API-Key", &cluster.nodes[2].api_key()).send().await;
+    assert_eq!(closed.status, 200, "{}", closed.text());
+    for (subject, socket) in &mut sockets {
+        if *subject == "ada" {
+            assert_eq!(socket.close_code().await, 4410);
+            cluster.all_answer(&socket.id, 401).await;
+        } else {
+            socket.ok("ping", json!({})).await;
+            cluster.all_answer(&socket.id, 200).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_allowed_before_the_challenge_is_answered_on_whichever_node_is_asked() {
+    let cluster = ClusterPlan::new().start().await;
+    let mut socket = cluster.dial(0).welcomed().await;
+    let id = socket.id.clone();
+    for node in &cluster.nodes {
+        assert_eq!(node.authorize(&id).await.status, 401);
+    }
+    socket.verify().await;
+    // A denial is remembered for about a second; the verification ends it sooner.
+    cluster.all_answer(&id, 200).await;
+}
