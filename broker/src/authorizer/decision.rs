@@ -138,6 +138,13 @@ pub fn required(floor: Require, query: &str) -> Require {
     })
 }
 
+/// The first `require` parameter of a query whose value is not known, and so stands for everything.
+#[must_use]
+pub fn unknown_requirement(query: &str) -> Option<&str> {
+    let mut asked = query.split('&').filter_map(|pair| pair.strip_prefix("require="));
+    asked.find(|value| !matches!(*value, "token" | "verified" | "both"))
+}
+
 /// The connection id of a request, and the header value that carried it.
 ///
 /// # Errors

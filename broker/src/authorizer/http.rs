@@ -1,7 +1,7 @@
 //! The endpoint that a reverse proxy asks, and the resources that the node protects itself.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
@@ -9,7 +9,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use super::decision::{Identity, Refused, required};
+use super::decision::{Identity, Refused, required, unknown_requirement};
 use super::judge::Authorizer;
 use crate::config::{AuthorizerSettings, ProtectedResource, Require};
 use crate::edge::{Cors, refuse};
@@ -27,6 +27,10 @@ const ALLOWED: Bytes = Bytes::from_static(br#"{"allowed":true}"#);
 const DRAINED_BYTES_MAX: usize = 65_536;
 /// Longest wait for them.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two warnings of a requirement that is not known.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+/// Of such a requirement, at most so much is logged.
+const SHOWN_CHARACTERS_MAX: usize = 32;
 
 /// The forward-auth endpoint.
 ///
@@ -40,6 +44,8 @@ pub struct AuthorizeEndpoint {
     require: Require,
     allow_caching: HeaderValue,
     allow_is_cached: bool,
+    /// When a requirement that is not known was last logged.
+    warned_at: Mutex<Option<Instant>>,
     /// Names of the headers that an allow depends on.
     credentials: HeaderValue,
 }
@@ -57,6 +63,7 @@ impl AuthorizeEndpoint {
             require: settings.require,
             allow_caching: HeaderValue::try_from(caching).unwrap_or(HeaderValue::from_static("no-store")),
             allow_is_cached: age > 0,
+            warned_at: Mutex::new(None),
             credentials: HeaderValue::try_from(format!("{}, Authorization", settings.header))
                 .unwrap_or(HeaderValue::from_static("*")),
         })
@@ -81,6 +88,30 @@ impl AuthorizeEndpoint {
             };
             config.service(web::resource(&resource.path).app_data(web::Data::new(protected)).to(serve_protected));
         }
+    }
+
+    /// What a call needs: what is configured, and what its query adds.
+    fn required(&self, query: &str) -> Require {
+        if query.is_empty() {
+            return self.require;
+        }
+        if let Some(value) = unknown_requirement(query)
+            && self.may_warn(Instant::now())
+        {
+            let value: String = value.chars().take(SHOWN_CHARACTERS_MAX).collect();
+            tracing::warn!(?value, "require is none of token, verified and both: asking for both");
+        }
+        required(self.require, query)
+    }
+
+    /// Is it time for another warning? Whoever can reach the endpoint causes them, so they are few.
+    fn may_warn(&self, now: Instant) -> bool {
+        let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = warned_at.is_none_or(|at| now.saturating_duration_since(at) >= WARNING_INTERVAL);
+        if due {
+            *warned_at = Some(now);
+        }
+        due
     }
 
     /// The answer to an allowed call.
@@ -125,8 +156,7 @@ async fn authorize(request: HttpRequest, body: web::Payload, endpoint: web::Data
     if let Some(preflight) = endpoint.cors.preflight(&request) {
         return preflight;
     }
-    let query = request.query_string();
-    let require = if query.is_empty() { endpoint.require } else { required(endpoint.require, query) };
+    let require = endpoint.required(request.query_string());
     let decision = endpoint.authorizer.decide(request.headers(), require).await;
     if has_body(request.headers()) {
         Box::pin(drain(body)).await;

@@ -5,7 +5,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
-use crate::config::PoolAlgorithm;
+use crate::config::{ADDRESS_WANTED, PoolAlgorithm};
 
 /// Self-hosted WebSocket gateway and broker: authenticates, challenges and registers sockets, authorizes REST calls by
 /// connection id, delivers messages.
@@ -35,10 +35,10 @@ pub struct Overrides {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Address of sockets, sign-in and protected resources; port 0 lets the system choose
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS", value_parser = listen_address)]
     pub listen: Option<SocketAddr>,
     /// Address of decisions, metrics, health and administration; port 0 lets the system choose
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS", value_parser = listen_address)]
     pub admin_listen: Option<SocketAddr>,
     /// Folder of users, refresh tokens and signing keys
     #[arg(long, global = true, value_name = "FOLDER")]
@@ -261,6 +261,11 @@ pub enum KeysCommand {
     },
 }
 
+/// Reads the address of a listener.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("write {ADDRESS_WANTED}"))
+}
+
 /// Reads `RS256` or `ES256`.
 fn pool_algorithm() -> impl clap::builder::TypedValueParser<Value = PoolAlgorithm> {
     PossibleValuesParser::new(["RS256", "ES256"]).map(|name| match name.as_str() {
@@ -290,6 +295,12 @@ mod tests {
         }
         Arguments::command().debug_assert();
         walk(&Arguments::command());
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_told_what_one_looks_like() {
+        let refused = Arguments::try_parse_from(["countersign", "--listen", "localhost"]).unwrap_err().to_string();
+        assert!(refused.contains("an IP address with a port, such as 127.0.0.1:8080"), "{refused}");
     }
 
     #[test]

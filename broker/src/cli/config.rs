@@ -1,9 +1,10 @@
 use super::{CliError, ConfigCommand, Console, Overrides};
 use crate::config::{self, Check, Environment, Flag, Settings};
+use crate::edge::Tls;
 use crate::gateway::SessionConfig;
 
 /// What other modules know to be wrong with settings, beside what the configuration knows itself.
-const CHECKS: &[Check] = &[SessionConfig::check];
+const CHECKS: &[Check] = &[SessionConfig::check, Tls::check];
 
 /// The settings that file, environment and flags make.
 ///

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::{CliError, Console, TokenArgs, TokenCommand, TokenMintArgs, TokenUse};
 use crate::config::Settings;
-use crate::identity::{Identity, TokenRefusal, mint};
-use crate::telemetry::{Label as _, Metrics};
+use crate::identity::{Identity, mint};
+use crate::telemetry::Metrics;
 
 /// Longest token read from standard input, in bytes; configuration allows far shorter ones.
 const TOKEN_BYTES_MAX: u64 = 65_536;
@@ -44,8 +44,8 @@ fn inspect(token: &str, settings: &Settings, console: &mut Console<'_>) -> Resul
     let identity = Identity::start(settings, Arc::new(Metrics::new()), settings.server.listen, |_| {})?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let verified = runtime.block_on(async { identity.verifier().verify(token.trim()).await });
-    let principal =
-        verified.map_err(|refusal: TokenRefusal| CliError::failure(format!("token refused: {}", refusal.outcome().name())))?;
+    let principal = verified
+        .map_err(|refusal| CliError::failure(format!("refused: {}", identity.verifier().explain(token.trim(), refusal))))?;
     let shown = json!({
         "issuer": principal.issuer,
         "subject": principal.subject,
@@ -108,6 +108,35 @@ mod tests {
         assert_eq!(keys(KeysCommand::List { json: false }).lines().count(), 2);
         UserAdmin::open(&settings).unwrap().set_disabled("ada", true).unwrap();
         let refused = check(&settings, TokenCommand::Inspect { token: Some(token) }).unwrap_err();
-        assert_eq!(refused.message, "token refused: revoked");
+        assert!(refused.message.starts_with("refused: it was revoked"), "{}", refused.message);
+    }
+
+    #[test]
+    fn a_refusal_names_the_claim_or_the_check_that_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder);
+        let password = GivenPassword::Permanent("violets are blue".to_owned().into());
+        UserAdmin::open(&settings).unwrap().add("ada", None, password).unwrap();
+        let mint = |token_use| {
+            let (user, lifetime_seconds) = ("ada".to_owned(), Some(60));
+            let args = TokenMintArgs { user, token_use, lifetime_seconds, claims: Vec::new() };
+            check(&settings, TokenCommand::Mint(args)).unwrap().trim().to_owned()
+        };
+        let inspect = |settings: &Settings, token: &str| {
+            check(settings, TokenCommand::Inspect { token: Some(token.to_owned()) }).unwrap_err().message
+        };
+        assert_eq!(inspect(&settings, &mint(TokenUse::Access)), "refused: token_use is `access`, accepted are: id");
+        let id = mint(TokenUse::Id);
+        let mut other = settings.clone();
+        other.identity.pool.client_id = "another".to_owned();
+        let audience = inspect(&other, &id);
+        assert!(audience.starts_with("refused: aud is `") && audience.ends_with("accepted are: another"), "{audience}");
+        other.identity.pool.issuer = Some("https://other.example".to_owned());
+        let issuer = inspect(&other, &id);
+        assert!(issuer.starts_with("refused: iss is `") && issuer.ends_with("https://other.example"), "{issuer}");
+        let (signed, signature) = id.rsplit_once('.').unwrap();
+        let forged = format!("{signed}.{}", signature.chars().rev().collect::<String>());
+        assert!(inspect(&settings, &forged).contains("the signature does not verify"));
+        assert!(inspect(&settings, "nonsense").contains("no JSON Web Token"));
     }
 }

@@ -89,10 +89,14 @@ fn list(users: &[User], as_json: bool, console: &mut Console<'_>) -> Result<(), 
             .collect();
         return Ok(writeln!(console.output, "{}", serde_json::Value::Array(users))?);
     }
-    let width = users.iter().map(|user| user.username.chars().count()).max().unwrap_or(0);
+    let widest = |column: fn(&User) -> &str, title: &str| {
+        users.iter().map(|user| column(user).chars().count()).chain([title.len()]).max().unwrap_or(0)
+    };
+    let (name, subject) = (widest(|user| &user.username, "NAME"), widest(|user| &user.sub, "SUBJECT"));
+    writeln!(console.output, "{:name$}  {:subject$}  {:21}  EMAIL", "NAME", "SUBJECT", "STATUS")?;
     for user in users {
         let email = user.email.as_deref().unwrap_or("-");
-        writeln!(console.output, "{:width$}  {:21}  {}  {email}", user.username, status(user), user.sub)?;
+        writeln!(console.output, "{:name$}  {:subject$}  {:21}  {email}", user.username, user.sub, status(user))?;
     }
     Ok(())
 }
@@ -163,7 +167,32 @@ mod tests {
         check(UserCommand::Passwd(passwd), "roses are red").unwrap();
         check(UserCommand::Delete(named("bob")), "").unwrap();
         assert!(check(UserCommand::Delete(named("bob")), "").unwrap_err().message.contains("no user"));
-        assert_eq!(check(UserCommand::List { json: false }, "").unwrap().lines().count(), 1);
+        let table = check(UserCommand::List { json: false }, "").unwrap();
+        let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!((lines.len(), &lines[0][..]), (2, &["NAME", "SUBJECT", "STATUS", "EMAIL"][..]));
+        assert_eq!((lines[1][0], lines[1][2]), ("Ada", "confirmed"));
+    }
+
+    #[test]
+    fn names_that_would_not_survive_a_shell_or_an_address_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder);
+        let long = "x".repeat(129);
+        for name in ["ada lovelace", "a\tb", "a\u{7}b", "a/b", "", " ", long.as_str()] {
+            let refused = check(&settings, add(name, GENERATED), "").unwrap_err();
+            assert!(refused.message.contains("1 to 128 bytes"), "{name:?}: {}", refused.message);
+        }
+        assert!(check(&settings, add(&long[1..], GENERATED), "").is_ok());
+    }
+
+    #[test]
+    fn a_data_folder_that_cannot_be_used_is_named_with_its_flag() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings(&folder);
+        settings.server.data_dir = folder.path().join("file");
+        std::fs::write(&settings.server.data_dir, "").unwrap();
+        let refused = check(&settings, UserCommand::List { json: false }, "").unwrap_err().message;
+        assert!(refused.starts_with("data folder /") && refused.contains("--data-dir"), "{refused}");
     }
 
     #[test]

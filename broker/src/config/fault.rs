@@ -21,6 +21,18 @@ pub enum Place {
     Flag(&'static str),
 }
 
+impl Place {
+    /// Where its faults stand in a report.
+    fn rank(&self) -> (u8, usize) {
+        match self {
+            Self::File { line, .. } => (0, line.unwrap_or(0)),
+            Self::Environment(_) => (1, 0),
+            Self::Flag(_) => (2, 0),
+            Self::Default => (3, 0),
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -79,12 +91,14 @@ impl ConfigFaults {
     /// Nothing if there is no fault.
     ///
     /// # Errors
-    /// All of them, in the order in which they were found.
-    pub fn none(faults: Vec<Fault>) -> Result<(), Self> {
+    /// All of them, in the order of their places.
+    pub fn none(mut faults: Vec<Fault>) -> Result<(), Self> {
+        // Stable: faults of one place stay in the order in which they were found.
+        faults.sort_by_key(|fault| fault.place.rank());
         if faults.is_empty() { Ok(()) } else { Err(Self(faults)) }
     }
 
-    /// The faults, in the order in which they were found.
+    /// The faults: by line of the file, then variables, flags, and what nobody set.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
         self.0.iter()
     }

@@ -37,6 +37,7 @@ pub use load::{Check, Flag, load};
 pub use print::{DEFAULT_FILE, environment_listing};
 pub use routing::{Builtin, ChannelRule, PublishRoute, Requirement, RouteSettings, RouteTable};
 pub use server::{DrainSettings, ServerSettings, TlsSettings};
+pub(crate) use shape::ADDRESS_WANTED;
 pub use units::{Millis, Seconds};
 
 /// Everything that a node can be told.

@@ -88,11 +88,48 @@ impl<'a> Complaint<'a> {
             Self::Missing { name } => Fault::new(key.name(*name), "missing", "it has no default: set it"),
             Self::Other(message) => {
                 let remedy = remedy_of_type(&key);
-                Fault::new(key, *message, remedy)
+                Fault::new(key, in_words(message), remedy)
             }
         };
         fault.at(trace.place.clone())
     }
+}
+
+/// What an address of a listener looks like.
+pub(crate) const ADDRESS_WANTED: &str = "an IP address with a port, such as 127.0.0.1:8080";
+
+/// serde's sentence without the names of Rust's types. What is not known here stays as it is.
+fn in_words(message: &str) -> String {
+    if message == "invalid socket address syntax" {
+        return format!("this is not {ADDRESS_WANTED}");
+    }
+    let stripped = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let Some((given, wanted)) = stripped.and_then(|rest| rest.rsplit_once(", expected ")) else {
+        return message.to_owned();
+    };
+    let given = match given {
+        "map" => "a table",
+        "sequence" => "a list",
+        other => other,
+    };
+    let wanted = match wanted {
+        "usize" | "u64" => "a whole number of at least 0",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u16" => "a whole number from 0 to 65535",
+        "u8" => "a whole number from 0 to 255",
+        "i64" | "i32" | "isize" => "a whole number",
+        "f64" | "f32" => "a number",
+        "a boolean" => "true or false",
+        "a string" | "a borrowed string" => "a text",
+        "path string" => "a path",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        "socket address" => ADDRESS_WANTED,
+        other if other.starts_with("struct ") => "a table",
+        other if other.starts_with("enum ") || other == "variant identifier" => "one of the words that are known here",
+        other => other,
+    };
+    format!("{given} is not {wanted}")
 }
 
 fn one_of(known: &[&str]) -> String {

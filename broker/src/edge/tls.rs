@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::config::TlsSettings;
+use crate::config::{Fault, Settings, TlsSettings};
 
 /// From the accepted connection to the end of its TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,20 +26,55 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Why a certificate cannot be served: the operator's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read, or holds no such PEM section.
-    #[error("{}: {source}", path.display())]
-    File {
+    /// The certificate's file cannot be read, or holds none.
+    #[error("certificate file {}: {}", path.display(), in_words(source))]
+    Certificate {
         /// Which.
         path: PathBuf,
         /// What is wrong with it.
-        source: rustls::pki_types::pem::Error,
+        source: pem::Error,
     },
-    /// The chain is empty.
-    #[error("{}: no certificate in it", .0.display())]
-    Empty(PathBuf),
+    /// The key's file cannot be read, or holds none.
+    #[error("key file {}: {}", path.display(), in_words(source))]
+    Key {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
     /// Key and certificate do not belong together, or are of a kind that is not served.
-    #[error("certificate and key cannot be used: {0}")]
-    Unusable(#[from] rustls::Error),
+    #[error("certificate {} and key {} {problem}", files.cert_file.display(), files.key_file.display())]
+    Unusable {
+        /// Which.
+        files: TlsSettings,
+        /// Why not; a sentence's end.
+        problem: String,
+    },
+}
+
+impl TlsError {
+    /// What the TLS library says of a pair of files, in an operator's words.
+    fn unusable(files: &TlsSettings, error: &rustls::Error) -> Self {
+        let problem = match error {
+            rustls::Error::InconsistentKeys(_) => "do not belong together: the key is another certificate's".to_owned(),
+            rustls::Error::InvalidCertificate(_) => "cannot be used: the certificate is not readable".to_owned(),
+            rustls::Error::General(text) => format!("cannot be used: {text}"),
+            other => format!("cannot be used: {other}"),
+        };
+        Self::Unusable { files: files.clone(), problem }
+    }
+}
+
+/// What is wrong with a PEM file.
+fn in_words(error: &pem::Error) -> String {
+    match error {
+        pem::Error::NoItemsFound => "none in it in PEM form".to_owned(),
+        pem::Error::Io(error) => error.to_string(),
+        pem::Error::MissingSectionEnd { .. } => "a PEM section has no end".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a PEM section does not begin as one".to_owned(),
+        pem::Error::Base64Decode(error) => format!("a PEM section is not base64: {error}"),
+        other => other.to_string(),
+    }
 }
 
 /// TLS of one listener: TLS 1.2 and 1.3, HTTP/1.1, a certificate that is read again when its files change.
@@ -59,11 +94,24 @@ impl Tls {
         let provider = Arc::clone(&certificate.provider);
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&certificate) as _;
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::unusable(files, &error))?
             .with_no_client_auth()
             .with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), certificate })
+    }
+
+    /// What a start would find wrong with the configured certificates: a [`crate::config::Check`].
+    #[must_use]
+    pub fn check(settings: &Settings) -> Vec<Fault> {
+        let listeners = [("server.tls", &settings.server.tls), ("server.admin_tls", &settings.server.admin_tls)];
+        let provider = aws_lc_rs::default_provider();
+        let found = listeners.into_iter().filter_map(|(key, tls)| {
+            let error = read(tls.as_ref()?, &provider).err()?;
+            Some(Fault::new(key, error.to_string(), "name a certificate and the key that it was made for"))
+        });
+        found.collect()
     }
 
     /// Looks at the files now. Tells whether a new certificate is served from here on.
@@ -171,15 +219,43 @@ fn inode(_: &fs::Metadata) -> u64 {
 
 /// Reads chain and key, and holds them against each other.
 fn read(files: &TlsSettings, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| TlsError::File { path, source }
-    };
-    let sections = CertificateDer::pem_file_iter(&files.cert_file).map_err(failed(&files.cert_file))?;
-    let chain = sections.collect::<Result<Vec<_>, _>>().map_err(failed(&files.cert_file))?;
+    let no_certificate = |source| TlsError::Certificate { path: files.cert_file.clone(), source };
+    let no_key = |source| TlsError::Key { path: files.key_file.clone(), source };
+    let sections = CertificateDer::pem_file_iter(&files.cert_file).map_err(no_certificate)?;
+    let chain = sections.collect::<Result<Vec<_>, _>>().map_err(no_certificate)?;
     if chain.is_empty() {
-        return Err(TlsError::Empty(files.cert_file.clone()));
+        return Err(no_certificate(pem::Error::NoItemsFound));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key_file).map_err(failed(&files.key_file))?;
-    Ok(CertifiedKey::from_der(chain, key, provider)?)
+    let key = PrivateKeyDer::from_pem_file(&files.key_file).map_err(no_key)?;
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| TlsError::unusable(files, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_another_certificate_is_a_fault_that_names_setting_and_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        for name in ["a", "b"] {
+            let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+            fs::write(file(&format!("{name}.crt")), made.cert.pem()).unwrap();
+            fs::write(file(&format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+        }
+        let check = |cert: &str, key: &str| {
+            let mut settings = Settings::default();
+            settings.server.admin_tls = Some(TlsSettings { cert_file: file(cert), key_file: file(key) });
+            let faults = Tls::check(&settings);
+            faults.into_iter().map(|fault| (fault.key.to_string(), fault.message)).collect::<Vec<_>>()
+        };
+        assert_eq!(check("a.crt", "a.key"), []);
+        for (cert, key, said) in
+            [("a.crt", "b.key", "do not belong together"), ("a.key", "a.key", "none in it"), ("a.crt", "a.crt", "none in it")]
+        {
+            let [(setting, message)] = &check(cert, key)[..] else { panic!("{cert} and {key}") };
+            assert_eq!(setting, "server.admin_tls");
+            assert!(message.contains(said) && message.contains(cert) && !message.contains("KeyMismatch"), "{message}");
+        }
+    }
 }

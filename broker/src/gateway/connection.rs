@@ -64,6 +64,9 @@ pub(super) struct Ground {
     pub(super) hello_timer: Option<SpawnHandle>,
     /// Messages on which a route's template failed.
     pub(super) route_failures: u32,
+    opened_at: tokio::time::Instant,
+    /// The code of the client's close, if it sent one.
+    client_code: Option<u16>,
     _admission: Admission,
 }
 
@@ -121,6 +124,7 @@ impl Connection {
             // A full queue has closed the connection by itself.
             Ok(Assembled::Ping(payload)) => drop(outbox.push_pong(&payload)),
             Ok(Assembled::Close(code)) if code.is_none_or(may_be_sent) => {
+                open.ground.client_code = code;
                 outbox.push_close_echo(code);
                 ctx.stop();
             }
@@ -232,7 +236,8 @@ impl Open {
             keeper.remove(closing.id, closing.generation);
         });
         worker.watchdog.watch(Rc::clone(&vitals));
-        tracing::info!(connection = ?live.id, origin = live.origin, address = ?live.address, "connection opened");
+        let address = live.address.map(tracing::field::display);
+        tracing::info!(connection = ?live.id, origin = live.origin, address, "connection opened");
         let assembler = Assembler::default();
         let ground = Ground {
             worker,
@@ -245,6 +250,8 @@ impl Open {
             challenge: None,
             hello_timer: None,
             route_failures: 0,
+            opened_at: tokio::time::Instant::now(),
+            client_code: None,
             _admission: admission,
         };
         Self { session, assembler, ground }
@@ -272,7 +279,10 @@ impl Ground {
         self.challenge = None;
         gateway.metrics.connections.of(self.counted_as).dec();
         let code = self.vitals.outbox().close_reason().map(CloseReason::code);
-        tracing::info!(connection = ?self.live.id, code, "connection closed");
+        // After a close of ours the client's is its echo.
+        let client_code = self.client_code.filter(|_| code.is_none());
+        let duration_ms = u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(connection = ?self.live.id, code, client_code, duration_ms, "connection closed");
     }
 
     /// Moves the gauge.

@@ -51,7 +51,8 @@ async fn handshake(worker: &Rc<Worker>, request: &HttpRequest, payload: web::Pay
         }
         Err(refusal) => {
             handshakes.of(refusal.outcome).inc();
-            tracing::debug!(error = refusal.error, address = ?gateway.addresses.of(request), "handshake refused");
+            let address = gateway.addresses.of(request).map(tracing::field::display);
+            tracing::debug!(error = refusal.error, address, "handshake refused");
             refusal.respond(request, &gateway.cors)
         }
     }

@@ -54,12 +54,22 @@ pub struct HandshakeRefusal {
 }
 
 impl HandshakeRefusal {
-    /// 403: origin not on the list, more than one, or absent where one is asked for.
+    /// 403: origin not on the list, or more than one.
     pub const ORIGIN: Self =
-        Self::new(StatusCode::FORBIDDEN, "origin_refused", "this origin may not connect", HandshakeOutcome::OriginRefused);
+        Self::origin("this origin is not in gateway.allowed_origins, which scheme, host and port must match exactly");
+    /// 403: no origin where one is asked for.
+    pub const ORIGIN_MISSING: Self =
+        Self::origin("no Origin was sent: browsers send theirs, programs without one are let in by gateway.missing_origin");
+    /// 403: the origin of sandboxed frames and local files, where it is not let in.
+    pub const ORIGIN_NULL: Self =
+        Self::origin("the Origin is null, as in sandboxed frames and local files: gateway.null_origin lets it in");
     /// 401: a token is asked for and none was sent.
-    pub const TOKEN_MISSING: Self =
-        Self::new(StatusCode::UNAUTHORIZED, "token_missing", "a token is required", HandshakeOutcome::TokenMissing);
+    pub const TOKEN_MISSING: Self = Self::new(
+        StatusCode::UNAUTHORIZED,
+        "token_missing",
+        "a token is required: send Authorization: Bearer, or send it as gateway.token of the configuration says",
+        HandshakeOutcome::TokenMissing,
+    );
     /// 401: the token does not verify. Which check failed is not told.
     pub const TOKEN_INVALID: Self =
         Self::new(StatusCode::UNAUTHORIZED, "token_invalid", "token invalid or expired", HandshakeOutcome::TokenInvalid);
@@ -82,6 +92,21 @@ impl HandshakeRefusal {
     #[must_use]
     pub const fn new(status: StatusCode, error: &'static str, message: &'static str, outcome: HandshakeOutcome) -> Self {
         Self { status, error, message, outcome }
+    }
+
+    /// 403, in the words of its case; the code is one for all.
+    const fn origin(message: &'static str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "origin_refused", message, HandshakeOutcome::OriginRefused)
+    }
+
+    /// The refusal of a request whose `Origin` headers the list refuses.
+    fn of_origin(headers: &HeaderMap) -> Self {
+        let mut sent = headers.get_all(header::ORIGIN);
+        match (sent.next().map(HeaderValue::as_bytes), sent.next()) {
+            (None, _) => Self::ORIGIN_MISSING,
+            (Some(b"null"), None) => Self::ORIGIN_NULL,
+            _ => Self::ORIGIN,
+        }
     }
 
     /// 400 and its kin: not a WebSocket handshake.
@@ -129,7 +154,7 @@ pub fn check_handshake(
         OriginVerdict::Listed(origin) => Some(origin),
         OriginVerdict::NullAllowed => Some("null".to_owned()),
         OriginVerdict::MissingAllowed => None,
-        OriginVerdict::Refused => return Err(HandshakeRefusal::ORIGIN),
+        OriginVerdict::Refused => return Err(HandshakeRefusal::of_origin(request.headers())),
     };
     let offered = offered_protocols(request.headers())?;
     let selected_protocol = offered.contains(&NATIVE_SUBPROTOCOL).then_some(NATIVE_SUBPROTOCOL);

@@ -129,7 +129,12 @@ fn special_origins_follow_their_own_policy() {
     assert_eq!(origin(&lenient, APP), Ok(Some(APP.to_owned())));
     assert_eq!(origin(&lenient, "https://evil.example"), Err(HandshakeRefusal::ORIGIN));
     let programs_only = origins(OriginPolicy::Allow, OriginPolicy::Refuse);
-    assert_eq!(origin(&programs_only, "null"), Err(HandshakeRefusal::ORIGIN));
+    assert_eq!(origin(&programs_only, "null"), Err(HandshakeRefusal::ORIGIN_NULL));
+    let strict = origins(OriginPolicy::Refuse, OriginPolicy::Refuse);
+    assert_eq!(origin(&strict, ""), Err(HandshakeRefusal::ORIGIN_MISSING));
+    for refusal in [HandshakeRefusal::ORIGIN, HandshakeRefusal::ORIGIN_NULL, HandshakeRefusal::ORIGIN_MISSING] {
+        assert_eq!((refusal.status.as_u16(), refusal.error), (403, "origin_refused"));
+    }
 }
 
 #[test]

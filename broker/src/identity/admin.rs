@@ -5,9 +5,9 @@ use zeroize::Zeroizing;
 use super::clock::Clock;
 use super::hasher::{Argon, Password};
 use super::issue::{SessionFacts, TokenIssuer, TokenKind, pool_issuer, token_life_max};
-use super::key_files::create_private_folder;
+use super::key_files::make_data_folder;
 use super::keys::SigningKeys;
-use super::passwords::{WeakPassword, check_password, normalise};
+use super::passwords::{WeakPassword, check_password, normalise, normalise_new};
 use super::random::{base64url, random_bytes};
 use super::store::{self, NewUser, PasswordState, StoreError, User, UserStore};
 use super::verifier::Epoch;
@@ -28,7 +28,7 @@ pub enum AdminError {
     #[error(transparent)]
     Weak(#[from] WeakPassword),
     /// No user can have this name.
-    #[error("user name must have 1 to 128 bytes and no control characters")]
+    #[error("a user name has 1 to 128 bytes, and no white space, control character or `/`")]
     BadName,
     /// No address.
     #[error("`{0}` is no email address")]
@@ -73,7 +73,7 @@ impl UserAdmin {
     /// [`AdminError`] if the folder or the store cannot be used.
     pub fn open(settings: &Settings) -> Result<Self, AdminError> {
         let pool = &settings.identity.pool;
-        create_private_folder(&settings.server.data_dir)?;
+        make_data_folder(&settings.server.data_dir)?;
         let store = store::open(settings, &Arc::new(Metrics::new()))?;
         store.reach()?;
         Ok(Self {
@@ -90,7 +90,7 @@ impl UserAdmin {
     /// # Errors
     /// [`AdminError`].
     pub fn add(&self, name: &str, email: Option<&str>, given: GivenPassword) -> Result<Option<Password>, AdminError> {
-        let normalised = normalise(name).ok_or(AdminError::BadName)?;
+        let normalised = normalise_new(name).ok_or(AdminError::BadName)?;
         if let Some(email) = email.filter(|email| !looks_like_email(email)) {
             return Err(AdminError::BadEmail(email.to_owned()));
         }
@@ -185,7 +185,7 @@ fn looks_like_email(text: &str) -> bool {
 /// [`IdentityError`] if the folder cannot be used.
 pub fn open_keys(settings: &Settings) -> Result<SigningKeys, IdentityError> {
     let folder = keys_folder(settings);
-    create_private_folder(&settings.server.data_dir)?;
+    make_data_folder(&settings.server.data_dir)?;
     SigningKeys::open(folder, &settings.identity.pool, retention(&settings.identity), Clock::system(), Arc::<Epoch>::default())
 }
 

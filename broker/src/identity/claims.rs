@@ -30,25 +30,32 @@ impl ClaimRules {
     /// `now` and `leeway` are seconds.
     ///
     /// # Errors
-    /// [`TokenRefusal`]: a claim that is there with the wrong JSON type counts as wrong, never as absent
-    /// (CVE-2026-25537).
-    pub(super) fn check(&self, claims: Map<String, Value>, now: u64, leeway: u64) -> Result<Principal, TokenRefusal> {
-        let expires_at = date(&claims, "exp")?.ok_or(TokenRefusal::WrongClaims)?;
+    /// [`ClaimFault`]: a claim that is there with the wrong JSON type counts as wrong, never as absent (CVE-2026-25537).
+    pub(super) fn check(&self, claims: Map<String, Value>, now: u64, leeway: u64) -> Result<Principal, ClaimFault> {
+        let expires_at = date(&claims, "exp")?.ok_or(ClaimFault::Missing("exp"))?;
         let issued_at = date(&claims, "iat")?;
         let not_before = date(&claims, "nbf")?;
         if now >= expires_at.saturating_add(leeway) {
-            return Err(TokenRefusal::Expired);
+            return Err(ClaimFault::Expired);
         }
         let latest = now.saturating_add(leeway);
-        if issued_at.is_some_and(|time| time > latest) || not_before.is_some_and(|time| time > latest) {
-            return Err(TokenRefusal::Immature);
+        for (name, time) in [("iat", issued_at), ("nbf", not_before)] {
+            if time.is_some_and(|time| time > latest) {
+                return Err(ClaimFault::Immature(name));
+            }
         }
-        let subject = text(&claims, "sub")?.filter(|sub| !sub.is_empty() && sub.len() <= SUBJECT_BYTES_MAX);
-        let subject = subject.ok_or(TokenRefusal::WrongClaims)?.to_owned();
+        let subject = text(&claims, "sub")?.ok_or(ClaimFault::Missing("sub"))?;
+        if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX {
+            return Err(ClaimFault::Mistyped("sub"));
+        }
+        let subject = subject.to_owned();
         self.check_audience(&claims)?;
         self.check_use(&claims)?;
-        if self.own && (issued_at.is_none() || generation(&claims).is_none()) {
-            return Err(TokenRefusal::WrongClaims);
+        if self.own && issued_at.is_none() {
+            return Err(ClaimFault::Missing("iat"));
+        }
+        if self.own && generation(&claims).is_none() {
+            return Err(ClaimFault::Missing(GENERATION_CLAIM));
         }
         let username = match text(&claims, "cognito:username")? {
             Some(name) => Some(name),
@@ -60,7 +67,7 @@ impl ClaimRules {
     }
 
     /// `aud` is a text or a list of texts, one of them accepted; without it, `client_id` must be.
-    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), TokenRefusal> {
+    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), ClaimFault> {
         let accepted = |value: &str| self.audiences.iter().any(|audience| audience == value);
         let fits = match claims.get("aud") {
             Some(Value::String(audience)) => accepted(audience),
@@ -70,15 +77,67 @@ impl ClaimRules {
             Some(_) => false,
             None => text(claims, "client_id")?.is_some_and(accepted),
         };
-        if fits { Ok(()) } else { Err(TokenRefusal::WrongClaims) }
+        if fits { Ok(()) } else { Err(ClaimFault::Audience) }
     }
 
-    fn check_use(&self, claims: &Map<String, Value>) -> Result<(), TokenRefusal> {
+    fn check_use(&self, claims: &Map<String, Value>) -> Result<(), ClaimFault> {
         let token_use = text(claims, "token_use")?;
         let fits =
             self.token_use.is_empty() || token_use.is_some_and(|used| self.token_use.iter().any(|accepted| accepted == used));
-        if fits { Ok(()) } else { Err(TokenRefusal::WrongClaims) }
+        if fits { Ok(()) } else { Err(ClaimFault::Use) }
     }
+
+    /// A fault in words, for an operator: whoever presents a token hears nothing of it. Times are seconds.
+    pub(super) fn explain(&self, fault: ClaimFault, claims: &Map<String, Value>, now: u64) -> String {
+        let value = |name: &str| claims.get(name).map_or_else(|| "missing".to_owned(), |value| format!("`{}`", plain(value)));
+        let seconds = |name: &'static str| date(claims, name).ok().flatten().unwrap_or(now);
+        match fault {
+            ClaimFault::Missing(name) => format!("{name} is missing"),
+            ClaimFault::Mistyped(name) => format!("{name} is {}, which is not of its kind or length", value(name)),
+            ClaimFault::Expired => format!("it expired {} s ago (exp is {})", now.saturating_sub(seconds("exp")), value("exp")),
+            ClaimFault::Immature(name) => {
+                format!("{name} is {}, {} s in the future", value(name), seconds(name).saturating_sub(now))
+            }
+            ClaimFault::Audience => {
+                let name = if claims.contains_key("aud") { "aud" } else { "client_id" };
+                format!("{name} is {}, accepted are: {}", value(name), self.audiences.join(", "))
+            }
+            ClaimFault::Use => format!("token_use is {}, accepted are: {}", value("token_use"), self.token_use.join(", ")),
+        }
+    }
+}
+
+/// Which claim is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClaimFault {
+    /// It is not there and must be.
+    Missing(&'static str),
+    /// It has another JSON type than it must, or is empty or too long.
+    Mistyped(&'static str),
+    /// `exp` has passed.
+    Expired,
+    /// This time is in the future.
+    Immature(&'static str),
+    /// `aud`, or `client_id` without one, is not accepted.
+    Audience,
+    /// `token_use` is not accepted.
+    Use,
+}
+
+impl From<ClaimFault> for TokenRefusal {
+    /// What is counted.
+    fn from(fault: ClaimFault) -> Self {
+        match fault {
+            ClaimFault::Expired => Self::Expired,
+            ClaimFault::Immature(_) => Self::Immature,
+            ClaimFault::Missing(_) | ClaimFault::Mistyped(_) | ClaimFault::Audience | ClaimFault::Use => Self::WrongClaims,
+        }
+    }
+}
+
+/// A value as people read it: text without its quotes.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string())
 }
 
 /// The generation in the claims of one of the pool's tokens.
@@ -87,23 +146,23 @@ pub(super) fn generation(claims: &Map<String, Value>) -> Option<u64> {
 }
 
 /// A `NumericDate` (RFC 7519, section 2) in whole seconds; fractions are cut.
-fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, TokenRefusal> {
+fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, ClaimFault> {
     match claims.get(name) {
         None => Ok(None),
         Some(Value::Number(number)) => match (number.as_u64(), number.as_f64()) {
             (Some(seconds), _) => Ok(Some(seconds)),
             // Far above any date and below 2^53, so the conversion is exact enough and cannot wrap.
             (None, Some(seconds)) if (0.0..1e15).contains(&seconds) => Ok(Some(seconds as u64)),
-            _ => Err(TokenRefusal::WrongClaims),
+            _ => Err(ClaimFault::Mistyped(name)),
         },
-        Some(_) => Err(TokenRefusal::WrongClaims),
+        Some(_) => Err(ClaimFault::Mistyped(name)),
     }
 }
 
-fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, TokenRefusal> {
+fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, ClaimFault> {
     match claims.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(TokenRefusal::WrongClaims),
+        Some(_) => Err(ClaimFault::Mistyped(name)),
     }
 }

@@ -210,6 +210,21 @@ pub(super) fn create_private_folder(path: &Path) -> Result<(), IdentityError> {
     builder.create(path).map_err(|error| IdentityError::Io(path.to_owned(), error))
 }
 
+/// Makes the data folder, unless it is there, and sees that files can be made in it.
+///
+/// # Errors
+/// [`IdentityError::DataFolder`], the operator's to mend.
+pub fn make_data_folder(path: &Path) -> Result<(), IdentityError> {
+    let failed = |error| IdentityError::DataFolder(path.to_owned(), error);
+    match create_private_folder(path) {
+        Err(IdentityError::Io(_, error)) => return Err(failed(error)),
+        made => made?,
+    }
+    let random = random_bytes::<8>().map_err(|error| failed(std::io::Error::other(error.to_string())))?;
+    let probe = path.join(format!(".probe-{}", base64url(&random)));
+    write_private(&probe, &[]).and_then(|()| std::fs::remove_file(&probe)).map_err(failed)
+}
+
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);

@@ -44,6 +44,7 @@ use actix_web::web::ServiceConfig;
 
 pub use admin::{AdminError, GivenPassword, UserAdmin, mint, open_keys};
 pub use clock::Clock;
+pub use key_files::make_data_folder;
 pub use keys::{KeyRecord, SigningKeys};
 pub use passwords::WeakPassword;
 pub use pool::{AuthRefusal, HashUnavailableNow, Session, UserPool};
@@ -62,7 +63,6 @@ use http::Endpoints;
 use issue::{TokenIssuer, pool_issuer, token_life_max};
 use issuers::Issuer;
 use jwks::{Fetcher, JwksTiming, RemoteKeys};
-use key_files::create_private_folder;
 use revocation::{RevocationFeed, RevocationListener, RevokedGenerations};
 use store::RefreshRules;
 use verifier::{Epoch, VerifierParts};
@@ -74,6 +74,12 @@ pub enum IdentityError {
     /// A file or folder cannot be used.
     #[error("{path}: {source}", path = .0.display(), source = .1)]
     Io(PathBuf, #[source] std::io::Error),
+    /// The data folder cannot be made, or nothing can be written in it.
+    #[error(
+        "data folder {path} cannot be used: {source}; name another with --data-dir or server.data_dir",
+        path = .0.display(), source = .1
+    )]
+    DataFolder(PathBuf, #[source] std::io::Error),
     /// The user store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -236,7 +242,7 @@ fn open_pool(
 ) -> Result<OpenedPool, IdentityError> {
     let pool = &settings.identity.pool;
     let (clock, retention) = (parts.clock.clone(), retention(&settings.identity));
-    create_private_folder(&settings.server.data_dir)?;
+    make_data_folder(&settings.server.data_dir)?;
     if pool.store == PoolStore::Redis && pool.keys_dir.is_none() {
         tracing::warn!("nodes share their users and not their signing keys: name a shared folder in identity.pool.keys_dir");
     }

@@ -78,6 +78,12 @@ pub(super) fn normalise(name: &str) -> Option<String> {
     fits.then_some(name)
 }
 
+/// The normalised name of a new user. None if [`normalise`] has none, or for white space and `/` within: such names do
+/// not survive shells, addresses and channel names. Users that have one from before keep it.
+pub(super) fn normalise_new(name: &str) -> Option<String> {
+    normalise(name).filter(|name| !name.contains(|c: char| c.is_whitespace() || c == '/'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use super::IdentityError;
 use super::clock::Clock;
 use super::hasher::{Compared, HashUnavailable, Hasher, Password};
 use super::issue::{SessionFacts, TokenIssuer, TokenKind};
-use super::passwords::{WeakPassword, check_password, normalise};
+use super::passwords::{WeakPassword, check_password, normalise, normalise_new};
 use super::revocation::RevocationFeed;
 use super::store::{
     Admission, LockoutRules, NewUser, PasswordState, Redeemed, RefreshRules, RefreshToken, StoreError, User, UserStore,
@@ -177,7 +177,7 @@ impl UserPool {
     /// # Errors
     /// [`AuthRefusal`].
     pub async fn sign_up(&self, name: &str, password: Password, email: Option<String>) -> Result<Session, AuthRefusal> {
-        let normalised = normalise(name).ok_or(AuthRefusal::BadName)?;
+        let normalised = normalise_new(name).ok_or(AuthRefusal::BadName)?;
         check_password(self.0.policy, &normalised, &password)?;
         let hash = self.0.hasher.hash(password).await?;
         let username = name.trim().to_owned();

@@ -144,6 +144,39 @@ impl TokenVerifier {
         }
     }
 
+    /// Why a token that [`TokenVerifier::verify`] has just refused is refused, in words, for the operator's own eyes. Never
+    /// for the wire, where it would tell a forger how close the forgery came.
+    #[must_use]
+    pub fn explain(&self, token: &str, refusal: TokenRefusal) -> String {
+        if token.len() > self.token_max_bytes {
+            return format!("it has {} bytes, identity.token_max_bytes allows {}", token.len(), self.token_max_bytes);
+        }
+        let Ok(token) = UnverifiedToken::parse(token) else { return in_words(refusal).to_owned() };
+        let Ok(iss) = token.issuer() else { return "iss is missing or no text".to_owned() };
+        let Some(issuer) = self.issuers.get(iss) else {
+            let mut known: Vec<&str> = self.issuers.keys().map(String::as_str).collect();
+            known.sort_unstable();
+            return format!("iss is `{}`, accepted are: {}", iss.escape_debug(), known.join(", "));
+        };
+        let now = self.clock.seconds();
+        match find_key(&issuer.keys, token.kid.as_deref()) {
+            Ok(Some(key)) if key.verify(&token).is_ok() => {}
+            Ok(Some(_)) => {
+                let name = &issuer.rules.name;
+                return format!("{} ({:?}, issuer {name})", in_words(refusal), token.algorithm);
+            }
+            Ok(None) | Err(_) if refusal == TokenRefusal::Unavailable => return in_words(refusal).to_owned(),
+            Ok(None) | Err(_) => {
+                let kid = token.kid.as_deref().map_or_else(|| "missing".to_owned(), |kid| format!("`{}`", kid.escape_debug()));
+                return format!("kid is {kid}, and issuer {} has no such key", issuer.rules.name);
+            }
+        }
+        match issuer.rules.check(token.claims.clone(), now, self.leeway) {
+            Err(fault) => issuer.rules.explain(fault, &token.claims, now),
+            Ok(_) => in_words(refusal).to_owned(),
+        }
+    }
+
     /// The whole verification; the inner error asks for keys.
     fn judge_anew(
         &self,
@@ -168,6 +201,23 @@ impl TokenVerifier {
             return Err(TokenRefusal::Revoked);
         }
         Ok(Ok(principal))
+    }
+}
+
+/// A refusal where there is nothing more exact to say.
+fn in_words(refusal: TokenRefusal) -> &'static str {
+    match refusal {
+        TokenRefusal::Malformed => {
+            "it is no JSON Web Token in compact form, or its header has a member that is refused (jku, x5u, x5c, jwk, crit, \
+             b64, another typ)"
+        }
+        TokenRefusal::UnknownKey => "alg is not accepted for the key",
+        TokenRefusal::BadSignature => "the signature does not verify",
+        TokenRefusal::Expired => "it has expired",
+        TokenRefusal::Immature => "it is not valid yet",
+        TokenRefusal::WrongClaims => "a claim is missing or not accepted",
+        TokenRefusal::Revoked => "it was revoked: its user was disabled, deleted, signed out or given a new password since",
+        TokenRefusal::Unavailable => "the issuer's key set cannot be fetched; its log line says why",
     }
 }
 

@@ -46,14 +46,17 @@ impl ApiKeys {
     /// # Errors
     /// [`ApiKeyError`]; the node must not start without keys that it was told to have.
     pub fn load(settings: &ManagementSettings, data_dir: &Path) -> Result<Self, ApiKeyError> {
-        match &settings.api_keys_file {
-            Some(path) => Self::read(path),
-            None => {
-                let path = data_dir.join(OWN_KEY_FILE);
-                make_once(&path)?;
-                Self::read(&path)
-            }
+        let path = Self::path(settings, data_dir);
+        if settings.api_keys_file.is_none() {
+            make_once(&path)?;
         }
+        Self::read(&path)
+    }
+
+    /// Where the keys are: the configured file, or the node's own.
+    #[must_use]
+    pub fn path(settings: &ManagementSettings, data_dir: &Path) -> PathBuf {
+        settings.api_keys_file.clone().unwrap_or_else(|| data_dir.join(OWN_KEY_FILE))
     }
 
     /// Keys from text, one on each line; blank lines and lines that begin with `#` do not count.

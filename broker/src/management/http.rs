@@ -75,8 +75,13 @@ impl Management {
             refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
             return Err(refusal);
         }
-        if !presented_key(request.headers()).is_some_and(|key| self.keys.accept(key)) {
-            let mut refusal = refuse(StatusCode::UNAUTHORIZED, "api_key_invalid", "send an api key: X-API-Key");
+        let key = presented_key(request.headers()).filter(|key| !key.is_empty());
+        if !key.is_some_and(|key| self.keys.accept(key)) {
+            let message = match key {
+                None => "no api key was sent: send one as X-API-Key, or as Authorization: Bearer",
+                Some(_) => "this api key is none of this node's: management.api_keys_file or the data folder has them",
+            };
+            let mut refusal = refuse(StatusCode::UNAUTHORIZED, "api_key_invalid", message);
             let challenge = HeaderValue::from_static(r#"Bearer realm="countersign""#);
             refusal.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             return Err(refusal);

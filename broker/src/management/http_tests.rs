@@ -142,9 +142,10 @@ async fn wrong_requests_are_told_what_is_wrong() {
 #[actix_rt::test]
 async fn without_a_key_nothing_is_read() {
     let bench = bench();
-    for key in ["", "wrong", "secret2"] {
+    for (key, said) in [("", "no api key was sent"), ("wrong", "none of this node's"), ("secret2", "none of this node's")] {
         let (status, answer) = bench.post("/api/v1/publish", key, "not json").await;
         assert_eq!((status, answer["error"].as_str()), (401, Some("api_key_invalid")));
+        assert!(answer["message"].as_str().unwrap().contains(said), "{answer}");
     }
     let app = test::init_service(App::new().configure(|config| bench.management.configure(config))).await;
     let bearer = TestRequest::post().uri("/api/v1/disconnect").insert_header(("Authorization", "Bearer secret"));

@@ -69,6 +69,8 @@ impl AppParts {
                 parts.authorize.configure(config);
                 parts.management.configure(config);
                 telemetry::configure(config);
+                let index = index(&parts.settings.authorizer.path);
+                config.service(web::resource("/").get(move || std::future::ready(HttpResponse::Ok().json(&index))));
             })
             .default_service(web::to(nothing_here))
     }
@@ -97,6 +99,16 @@ pub(super) trait AppFactory:
 impl<T> AppFactory for T where
     T: ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse, Error = actix_web::Error, InitError = ()>
 {
+}
+
+/// What the administrative listener has, for who opens it in a browser.
+fn index(authorize: &str) -> serde_json::Value {
+    serde_json::json!({
+        "health": ["/health/live", "/health/ready"],
+        "metrics": "/metrics",
+        "authorize": authorize,
+        "api": ["/api/v1/publish", "/api/v1/disconnect"],
+    })
 }
 
 /// The answer on paths that are nobody's.

@@ -59,22 +59,29 @@ pub enum NodeError {
     /// The process cannot hear signals or tell its addresses.
     #[error("process: {0}")]
     Process(#[source] std::io::Error),
+    /// It ran, and a second signal cut its drain short.
+    #[error("a second signal, {0}, ended the node before it was drained")]
+    CutShort(&'static str),
 }
 
 /// Runs a node of its own until a signal ends it; the first drains, a second ends at once.
 ///
 /// # Errors
-/// [`NodeError`] if it cannot start.
+/// [`NodeError`] if it cannot start, or if it was not let drain.
 pub async fn serve(settings: Settings) -> Result<(), NodeError> {
     let mut signals = Signals::listen().map_err(NodeError::Process)?;
     let backplane = Backplane::of(&settings.cluster)?;
     let node = Node::start(settings, &backplane).await?;
+    node.log_start();
     announce(&node).map_err(NodeError::Process)?;
     let signal = signals.next().await;
     tracing::info!(signal, "draining");
     tokio::select! {
         () = node.drain() => tracing::info!("drained"),
-        signal = signals.next() => tracing::warn!(signal, "second signal, ending at once"),
+        signal = signals.next() => {
+            tracing::warn!(signal, "second signal, ending at once");
+            return Err(NodeError::CutShort(signal));
+        }
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::config::{ServerSettings, Settings, TlsSettings};
 use crate::edge::{self, ClientAddress, Cors, ListenerSpec, Origin, OriginList, Tls};
 use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
 use crate::hub::{Hub, Publisher};
-use crate::identity::{Clock, Identity, Principal, TokenRefusal, TokenVerifier};
+use crate::identity::{self, Clock, Identity, Principal, TokenRefusal, TokenVerifier};
 use crate::link::Task;
 use crate::management::{ApiKeys, Disconnector, Management};
 use crate::registry::{LeaseKeeper, LiveConnections, RegistryKeeper};
@@ -117,6 +117,9 @@ impl Node {
             Arc::clone(&attached.registry),
             Arc::clone(&attached.bus),
         ));
+        if settings.management.api_keys_file.is_none() {
+            identity::make_data_folder(&server.data_dir)?;
+        }
         let keys = ApiKeys::load(&settings.management, &server.data_dir)?;
         let body_max = server.request_body_max_bytes;
         let management = Management::new(keys, publisher.clone(), Arc::clone(&disconnector), cors.clone(), body_max);
@@ -205,6 +208,20 @@ impl Node {
     #[must_use]
     pub fn admin_url(&self) -> String {
         url(self.admin_address, self.settings.server.admin_tls.is_some())
+    }
+
+    /// Logs once what an operator looks for first. Paths only, never what the files hold.
+    pub(super) fn log_start(&self) {
+        let Settings { server, management, cluster, .. } = &*self.settings;
+        tracing::info!(
+            gateway = self.gateway_url(),
+            admin = self.admin_url(),
+            data_dir = %server.data_dir.display(),
+            api_keys = %ApiKeys::path(management, &server.data_dir).display(),
+            demo_page = if server.demo_page { "on" } else { "off" },
+            mode = if cluster.redis.is_some() { "cluster" } else { "single" },
+            "node started"
+        );
     }
 
     /// Goes away in order: unready, notice, paced closes, stragglers, public server, registry, administrative server.

@@ -2,6 +2,7 @@ use std::io::IsTerminal as _;
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
@@ -12,7 +13,7 @@ use crate::config::{LogFormat, TelemetrySettings};
 pub enum LoggingError {
     /// The filter does not parse; `config check` tells the same.
     #[error("telemetry.log_filter: {0}")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
+    Filter(#[from] ParseError),
     /// The process logs already.
     #[error("logging cannot start: {0}")]
     Taken(#[from] TryInitError),
@@ -42,7 +43,7 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(format!("{QUIETED},{}", settings.log_filter))?;
+    let filter = filter(&settings.log_filter)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let json = match settings.log_format {
         LogFormat::Auto => !terminal,
@@ -54,6 +55,17 @@ where
     } else {
         Box::new(builder.with_ansi(terminal).finish())
     })
+}
+
+/// The filter of the settings, and less of the HTTP library than it would say by itself: its start-up lines repeat ours,
+/// once for each worker. A filter that names the library has its own way, and one that shows less stays as it is.
+fn filter(text: &str) -> Result<EnvFilter, ParseError> {
+    let filter = EnvFilter::try_new(format!("{QUIETED},{text}"))?;
+    let shows_more = filter.max_level_hint().is_none_or(|level| level > LevelFilter::WARN);
+    if text.contains("actix_server") || !shows_more {
+        return Ok(filter);
+    }
+    Ok(filter.add_directive("actix_server=warn".parse()?))
 }
 
 #[cfg(test)]
@@ -85,6 +97,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!("quiet");
             tracing::warn!(limit = 5, "loud");
+            tracing::info!(target: "actix_server::builder", "starting 2 workers");
             tracing::error!(target: "actix_http::h1::dispatcher", "stream error");
         });
         let bytes = lines.0.lock().unwrap().clone();
@@ -111,6 +124,9 @@ mod tests {
     fn the_filter_of_the_settings_decides() {
         assert_eq!(logged("debug", LogFormat::Json, false).lines().count(), 2);
         assert_eq!(logged("off", LogFormat::Json, false), "");
+        assert_eq!(logged("error", LogFormat::Json, false), "");
+        assert_eq!(logged("info", LogFormat::Json, false).lines().count(), 1, "the library's start-up lines are left out");
+        assert_eq!(logged("info,actix_server=info", LogFormat::Json, false).lines().count(), 2, "unless they are asked for");
         let wrong = TelemetrySettings { log_filter: "a=b=c".to_owned(), log_format: LogFormat::Auto };
         assert!(matches!(subscriber(&wrong, false, std::io::sink), Err(LoggingError::Filter(_))));
     }

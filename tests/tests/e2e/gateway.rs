@@ -168,16 +168,18 @@ async fn an_answer_on_another_socket_verifies_neither() {
 }
 
 #[tokio::test]
-async fn a_second_answer_ends_the_socket() {
+async fn a_second_answer_is_refused_and_changes_nothing() {
     let node = Node::start("");
     let mut socket = Dial::page(&node).welcomed().await;
     let challenge = socket.challenge().await;
     let right = answer(&challenge, &node.origin());
     socket.ok("answer", right.clone()).await;
     socket.event("verified").await;
-    send_answer(&mut socket, right).await;
-    assert_eq!(socket.close_code().await, 4403);
-    assert_eq!(decision(&node, &socket.id).await, 401);
+    assert_eq!(socket.error("answer", right.clone()).await, "denied");
+    let mut wrong = right;
+    wrong["origin"] = "https://evil.example".into();
+    assert_eq!(socket.error("answer", wrong).await, "denied");
+    assert_eq!(decision(&node, &socket.id).await, 200);
     node.metric_reaches("countersign_challenge_verdicts_total", &[("verdict", "verified")], 1.0).await;
 }
 

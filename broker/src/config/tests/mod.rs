@@ -130,6 +130,31 @@ fn all_faults_are_told_at_once_each_with_its_place() {
     assert_eq!(text.lines().count(), 10);
 }
 
+#[test]
+fn faults_stand_in_the_order_of_the_file() {
+    let file = "[telemetry]\nlog_filter = 'a=b=c'\n[challenge]\nanswer_timeout_ms = 5\n[server]\nworkers = -1\nzzz = 1\n";
+    let found = read(file.as_bytes(), &[("COUNTERSIGN_NOPE", "1")], &[]).unwrap_err();
+    let places: Vec<_> = found.iter().map(|fault| place(&fault.place)).collect();
+    assert_eq!(places, ["file:2", "file:4", "file:6", "file:7", "COUNTERSIGN_NOPE"]);
+}
+
+#[test]
+fn wrong_types_are_told_without_the_names_of_rusts() {
+    for (file, said) in [
+        ("server.listen = 'localhost'", "server.listen: this is not an IP address with a port, such as 127.0.0.1:8080"),
+        ("server.listen = 5", "server.listen: integer `5` is not an IP address with a port, such as 127.0.0.1:8080"),
+        ("server.workers = 'x'", "server.workers: string \"x\" is not a whole number of at least 0"),
+        ("server.workers = -1", "server.workers: integer `-1` is not a whole number of at least 0"),
+        ("server.demo_page = 'on'", "server.demo_page: string \"on\" is not true or false"),
+        ("gateway.path = 7", "gateway.path: integer `7` is not a text"),
+        ("gateway.allowed_origins = 'x'", "gateway.allowed_origins: string \"x\" is not a list"),
+        ("server.drain = 1", "server.drain: integer `1` is not a table"),
+    ] {
+        let told = faults(file, &[]);
+        assert!(told.len() == 1 && told[0].starts_with(said), "{told:?}");
+    }
+}
+
 fn place(place: &Place) -> String {
     match place {
         Place::File { line, .. } => format!("file:{}", line.unwrap()),
@@ -175,7 +200,7 @@ fn members_keep_their_index_when_others_are_taken_out() {
     let file = "[[channels]]\npattern = 5\n[[channels]]\npattern = 'ok'\n[[channels]]\npattern = ''\nsubscribe = 1\n\
                 [[channels]]\npattern = 'fine'\nextra = 1";
     let told: Vec<_> = faults(file, &[]).iter().map(|fault| fault.split(": ").next().unwrap().to_owned()).collect();
-    assert_eq!(told, ["channels[0].pattern", "channels[2].subscribe", "channels[3].extra", "channels[2].pattern"]);
+    assert_eq!(told, ["channels[0].pattern", "channels[2].pattern", "channels[2].subscribe", "channels[3].extra"]);
 }
 
 #[test]
@@ -208,7 +233,7 @@ fn a_fault_that_a_check_finds_again_is_told_once() {
     file.write_all(text.as_bytes()).unwrap();
     let found = load(Some(file.path()), &Environment::default(), &[], &[crate::gateway::SessionConfig::check]).unwrap_err();
     let keys: Vec<String> = found.iter().map(|fault| fault.key.to_string()).collect();
-    assert_eq!(keys, ["routes.x", "channels[0].pattern", "routes.y.reply"]);
+    assert_eq!(keys, ["routes.x", "routes.y.reply", "channels[0].pattern"]);
 }
 
 #[test]

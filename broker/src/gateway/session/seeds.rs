@@ -166,9 +166,20 @@ fn an_answer_before_the_executable_ends_the_socket() {
 }
 
 #[test]
-fn a_second_answer_ends_the_socket() {
+fn a_second_answer_before_the_verdict_ends_the_socket() {
     challenged()
         .check(&format!("{RETURNED}\n! judge http://localhost:3000 7\n{RETURNED}\n! close 4403\n@ verdict verified\n@ gone"));
+}
+
+#[test]
+fn an_answer_after_the_verdict_is_refused_and_changes_nothing() {
+    challenged()
+        .check(&format!("{RETURNED}\n! judge http://localhost:3000 7"))
+        .check("@ verdict verified\n! verified\n! raise limits")
+        .check(&format!(
+            r#"{RETURNED}
+            < {{"action":"OnMessage","error":{{"code":"denied","message":"already answered, the connection is verified"}}}}"#
+        ));
 }
 
 #[test]

@@ -318,12 +318,20 @@ fn rules_see_the_connection_as_it_stands_at_each_act() {
 }
 
 #[test]
-fn an_answer_before_a_challenge_or_a_second_one_closes() {
+fn an_answer_before_a_challenge_or_a_second_one_before_the_verdict_closes() {
     let early = format!("> {ANSWER}\n! close 4403\n> {ANSWER}\n@ gone");
     native().check(OPENED).check(&early);
     native().check(OPENED).check(&format!("> {HELLO}\n< {{\"id\":1,\"ok\":{{}}}}\n! issue challenge over nonce")).check(&early);
     native().check(&answered()).check(&early);
-    native().check(&verified()).check(&early);
+}
+
+#[test]
+fn an_answer_after_the_verdict_is_refused_and_changes_nothing() {
+    let message = "already answered, the connection is verified";
+    let bench = native().check(&verified()).check(&format!(
+        "> {ANSWER}\n< {{\"id\":2,\"error\":{{\"code\":\"denied\",\"message\":\"{message}\"}}}}\n@ verdict wrong_answer"
+    ));
+    assert!(bench.session.is_verified());
 }
 
 #[test]

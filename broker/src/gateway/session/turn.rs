@@ -201,7 +201,8 @@ impl<E: Effects> Turn<'_, E> {
         }
     }
 
-    /// The answer, once, and after the challenge: anything else is an attack or a bug, and ends the connection.
+    /// The answer, once, and after the challenge: anything else is an attack or a bug, and ends the connection. One that
+    /// comes after the verdict, as from a client that sends it twice, is refused and changes nothing.
     pub(super) fn answer(&mut self, answer: Answer, to: ReplyTo) {
         match self.state.proof {
             Proof::Pending => {
@@ -209,7 +210,10 @@ impl<E: Effects> Turn<'_, E> {
                 self.effects.judge(answer);
             }
             Proof::NotDue => self.fail_request(&to, ErrorCode::NotAvailable.because("no challenge is due here")),
-            Proof::AwaitingHello | Proof::Issuing | Proof::Judging(_) | Proof::Verified | Proof::Failed => {
+            Proof::Verified => {
+                self.fail_request(&to, ErrorCode::Denied.because("already answered, the connection is verified"))
+            }
+            Proof::AwaitingHello | Proof::Issuing | Proof::Judging(_) | Proof::Failed => {
                 self.close(CloseReason::ChallengeFailed);
             }
         }
