@@ -322,6 +322,14 @@ impl Node {
         signal(self.child.id(), "-TERM");
     }
 
+    /// Tells it what an operator's habit is to tell after a change of files.
+    ///
+    /// # Panics
+    /// If there is no `kill`.
+    pub fn sighup(&self) {
+        signal(self.child.id(), "-HUP");
+    }
+
     /// Ends it as a crash would.
     ///
     /// # Panics

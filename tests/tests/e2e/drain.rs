@@ -84,3 +84,39 @@ async fn an_empty_node_leaves_at_once() {
     assert_eq!(within(Duration::from_secs(10), "exit", node.exit()).await.code(), Some(0));
     assert_eq!(node.printed().len(), 2, "two lines for people, nothing more: {:?}", node.printed());
 }
+
+#[tokio::test]
+async fn a_second_signal_ends_the_node_at_once_and_is_no_success() {
+    let mut node = Node::start(DRAIN);
+    let mut held = Dial::to(&node).open().await;
+    node.sigterm();
+    eventually("the drain has begun", || async { (node.metrics().await.sum("countersign_draining", &[]) > 0.5).then_some(()) })
+        .await;
+    node.sigterm();
+    let status = within(Duration::from_secs(10), "exit", node.exit()).await;
+    assert_eq!(status.code(), Some(1), "sockets were cut: a supervisor must be able to tell");
+    let end = held.end().await;
+    assert!(!matches!(end, Incoming::Closed(Some(1000), _)), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_hangup_changes_nothing() {
+    let mut node = Node::start(DRAIN);
+    let mut held = Dial::to(&node).open().await;
+    node.sighup();
+    eventually("it says so", || async { node.log().contains("SIGHUP changes nothing").then_some(()) }).await;
+    held.text(r#"{"action":"ping"}"#).await;
+    assert!(node.runs());
+    assert_eq!(http::get(&node.admin_url("/health/ready")).send().await.status, 200);
+}
+
+#[tokio::test]
+async fn the_administrative_listener_names_what_it_serves() {
+    let node = Node::start("");
+    let index = http::get(&node.admin_url("/")).send().await;
+    assert_eq!(index.status, 200);
+    for path in [index.json()["metrics"].clone(), index.json()["health"][0].clone(), index.json()["health"][1].clone()] {
+        let path = path.as_str().expect("a path").to_owned();
+        assert_eq!(http::get(&node.admin_url(&path)).send().await.status, 200, "{path}");
+    }
+}
