@@ -20,7 +20,6 @@ pub mod pages;
 pub mod poll;
 pub mod port;
 pub mod raw;
-pub mod redis;
 pub mod socket;
 pub mod solver;
 pub mod tokens;
