@@ -15,6 +15,7 @@ pub mod identity;
 pub mod link;
 pub mod management;
 pub mod node;
+pub mod page_key;
 pub mod registry;
 pub mod sdk;
 pub mod telemetry;

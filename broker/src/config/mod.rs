@@ -12,6 +12,7 @@ mod gateway;
 mod identity;
 mod key;
 mod load;
+mod mode;
 mod print;
 mod routing;
 mod server;
@@ -34,6 +35,7 @@ pub use gateway::{GatewaySettings, LimitSettings, OriginPolicy, TokenAtHandshake
 pub use identity::{IdentitySettings, IssuerSettings, PasswordPolicy, PoolAlgorithm, PoolSettings, PoolStore};
 pub use key::{Key, Step};
 pub use load::{Check, Flag, load};
+pub use mode::Mode;
 pub use print::{DEFAULT_FILE, environment_listing};
 pub use routing::{Builtin, ChannelRule, PublishRoute, Requirement, RouteSettings, RouteTable};
 pub use server::{DrainSettings, ServerSettings, TlsSettings};

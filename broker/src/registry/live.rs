@@ -2,14 +2,16 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwapOption;
 use countersign_node_proto::{ConnectionId, Generation, Payload};
 
 use crate::close::CloseReason;
+use crate::config::Mode;
 use crate::edge::IdentityHeaders;
 use crate::identity::Principal;
+use crate::page_key::PageKey;
 
 /// Where a connection is in its life: forward only, and `Closed` is final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +83,17 @@ pub struct LiveConnection {
     state: AtomicU8,
     /// Made at the first decision, for the principal of then: most connections never need it.
     vouched: ArcSwapOption<Vouched>,
+    /// Set once, by a native client's `hello`.
+    bound: OnceLock<Box<Bound>>,
+}
+
+/// What a native client's `hello` binds to its connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The page's key.
+    pub key: PageKey,
+    /// The least that REST calls in the connection's name must show, whatever their path asks for.
+    pub mode: Mode,
 }
 
 /// Identity headers, and whom they were made for.
@@ -112,7 +125,19 @@ impl LiveConnection {
             principal: ArcSwapOption::new(principal),
             state: AtomicU8::new(ConnectionState::Accepted as u8),
             vouched: ArcSwapOption::empty(),
+            bound: OnceLock::new(),
         }
+    }
+
+    /// Binds the page's key to the connection. The first binding stays; tells whether this was it.
+    pub fn bind(&self, bound: Bound) -> bool {
+        self.bound.set(Box::new(bound)).is_ok()
+    }
+
+    /// What is bound to the connection; nothing before `hello`, and for clients of other dialects.
+    #[must_use]
+    pub fn bound(&self) -> Option<&Bound> {
+        self.bound.get().map(Box::as_ref)
     }
 
     /// What a decision says of this connection while `principal` is its own.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use keeper::RegistryKeeper;
 pub use lease::{LEASE, LeaseKeeper};
-pub use live::{ConnectionState, LiveConnection, LiveConnections, Mailbox, PostError};
+pub use live::{Bound, ConnectionState, LiveConnection, LiveConnections, Mailbox, PostError};
 pub use memory::MemoryRegistry;
 pub use redis::RedisRegistry;
 
