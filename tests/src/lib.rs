@@ -13,6 +13,7 @@
 
 pub mod browser;
 pub mod cluster;
+pub mod differential;
 pub mod http;
 pub mod metrics;
 pub mod node;
