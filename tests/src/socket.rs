@@ -291,12 +291,7 @@ impl Socket {
     /// # Panics
     /// If the socket ends instead.
     pub async fn ask(&mut self, action: &str, members: Value) -> Value {
-        self.asked += 1;
-        let mut request = json!({ "id": self.asked, "action": action });
-        for (key, value) in members.as_object().expect("members").clone() {
-            request[key] = value;
-        }
-        self.json(&request).await;
+        self.ask_and_forget(action, members).await;
         loop {
             let message = self.next_json().await;
             if message["id"] == self.asked {
@@ -304,6 +299,19 @@ impl Socket {
             }
             self.pushed.push_back(message);
         }
+    }
+
+    /// Sends a native request and waits for nothing: what follows may be the end of the socket.
+    ///
+    /// # Panics
+    /// If the socket is closed already.
+    pub async fn ask_and_forget(&mut self, action: &str, members: Value) {
+        self.asked += 1;
+        let mut request = json!({ "id": self.asked, "action": action });
+        for (key, value) in members.as_object().expect("members").clone() {
+            request[key] = value;
+        }
+        self.json(&request).await;
     }
 
     /// Sends a native request that must succeed; its `ok`.

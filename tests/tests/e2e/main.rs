@@ -22,5 +22,6 @@ mod rfc6455;
 mod scale;
 mod sdk;
 mod secured_socket;
+mod seed_faults;
 mod tls;
 mod tokens;
