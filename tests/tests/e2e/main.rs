@@ -11,6 +11,7 @@
 mod authorizer;
 mod channels;
 mod config_cli;
+mod cross_site;
 mod demo_page;
 mod domain_security;
 mod drain;

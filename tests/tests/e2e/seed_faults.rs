@@ -172,7 +172,8 @@ async fn evil_node(listener: TcpListener) -> Vec<Value> {
     let mut socket = tokio_tungstenite::accept_hdr_async(stream, chosen).await.expect("a handshake");
     let nonce = "A".repeat(43);
     let id = "A".repeat(22);
-    let welcome = json!({ "event": "welcome", "connectionId": id, "challenge": "required", "subject": null, "expiresAt": null });
+    let welcome =
+        json!({ "event": "welcome", "connectionId": id, "challenge": "required", "subject": null, "expiresAt": null });
     socket.send(Message::text(welcome.to_string())).await.expect("the page listens");
     let mut said = Vec::new();
     while let Some(Ok(message)) = socket.next().await {
