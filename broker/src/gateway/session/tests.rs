@@ -11,8 +11,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::challenge::{Answer, Decoy, Hello};
-use crate::config::Mode;
 use crate::close::CloseReason;
+use crate::config::Mode;
 use crate::gateway::request::Token;
 use crate::gateway::template::TemplateError;
 use crate::telemetry::{Label as _, LimitHit};
