@@ -44,8 +44,9 @@ function utf8(text) {
 async function sha256(data) {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", typeof data === "string" ? utf8(data) : data));
 }
-async function hmac(key, data) {
+async function confirm(hash, lanes, data) {
   const HMAC = { name: "HMAC", hash: "SHA-256" };
+  const key = await sha256(transcript("countersign/k/v1", hash, lanes.flatMap((lane) => integer(lane >>> 0, 4))));
   const imported = await crypto.subtle.importKey("raw", key, HMAC, false, ["sign"]);
   return new Uint8Array(await crypto.subtle.sign(HMAC, imported, data));
 }
@@ -245,8 +246,12 @@ async function solve({ bits, count }, bound, until) {
   const solutions = [];
   for (let start = 0; solutions.length < count; start += BATCH) {
     if (Date.now() > until) throw new Error("the puzzles take too long");
+    const puzzle = transcript("countersign/work/v1", ...bound, [solutions.length], integer(start, 4));
     const digests = await Promise.all(
-      Array.from({ length: BATCH }, (_, place) => sha256(transcript("countersign/work/v1", ...bound, [solutions.length], integer(start + place, 4))))
+      Array.from({ length: BATCH }, (_, place) => {
+        puzzle[puzzle.length - 1] = place;
+        return sha256(puzzle.slice());
+      })
     );
     const found = digests.findIndex(({ buffer }) => new DataView(buffer).getUint32(0) < 2 ** (32 - bits));
     if (found >= 0) {
@@ -306,7 +311,7 @@ async function answer(challenge, situation) {
   );
   const tapes = { serverNonce, clientNonce, connection, thumbprint, origin, file: file && await readFile(file, origin, situation.fetch) };
   const result = await runner.run(program, tapes, T);
-  const mac = result instanceof Uint8Array ? result : await hmac(await sha256(transcript("countersign/k/v1", hash, result.flatMap((lane) => integer(lane >>> 0, 4)))), T);
+  const mac = result instanceof Uint8Array ? result : await confirm(hash, result, T);
   return {
     challenge: challenge.challenge,
     epoch,
@@ -354,29 +359,10 @@ var Backoff = class {
 };
 
 // src/close.ts
-var CLOSE_CODES = [
-  [1e3, "bye", false],
-  [1001, "idle for too long", true],
-  [1002, "protocol error", false],
-  [1003, "this kind of message is not taken here", false],
-  [1007, "text is not UTF-8", false],
-  [1008, "message was not completed in time", false],
-  [1009, "message too large", false],
-  [1012, "node restarts, reconnect", true],
-  [1013, "at capacity, try again later", true],
-  [4400, "bad request", false],
-  [4401, "token invalid or expired", false],
-  [4403, "challenge failed", false],
-  [4408, "challenge not answered in time", false],
-  [4409, "superseded by a newer connection", false],
-  [4410, "disconnected by the server", false],
-  [4429, "rate limit or slow consumer", false],
-  [4500, "internal error, reconnect", true]
-];
-var FROM_ELSEWHERE = [1005, 1006, 1011, 1014, 1015];
+var RECONNECT = [1001, 1012, 1013, 4500, 1005, 1006, 1011, 1014, 1015];
 var HINT_MAX = 6e5;
 function mayReconnect(code) {
-  return FROM_ELSEWHERE.includes(code) || CLOSE_CODES.some(([known, , reconnect]) => known === code && reconnect);
+  return RECONNECT.includes(code);
 }
 function retryHint(reason) {
   const found = /reconnect in (\d{1,9}) ms$/.exec(reason);
@@ -1017,7 +1003,6 @@ function connect(url, options = {}) {
   return new Connection(url, options);
 }
 export {
-  CLOSE_CODES,
   CountersignError,
   connect
 };

@@ -7,7 +7,7 @@ import type { Bytes } from './base64url.js'
 import { CountersignError } from './errors.js'
 import { verifies } from './key.js'
 import type { PageKey } from './key.js'
-import { hmac, integer, sha256, transcript, utf8 } from './transcript.js'
+import { confirm, integer, sha256, transcript, utf8 } from './transcript.js'
 import { evaluate } from './vm.js'
 import type { Tapes } from './vm.js'
 import { MODES } from './wire.js'
@@ -75,7 +75,7 @@ export async function answer(challenge: Challenge, situation: Situation): Promis
   )
   const tapes = { serverNonce, clientNonce, connection, thumbprint, origin, file: file && (await readFile(file, origin, situation.fetch)) }
   const result = await runner.run(program, tapes, T)
-  const mac = result instanceof Uint8Array ? result : await hmac(await sha256(transcript('countersign/k/v1', hash, result.flatMap((lane) => integer(lane >>> 0, 4)))), T)
+  const mac = result instanceof Uint8Array ? result : await confirm(hash, result, T)
   return {
     challenge: challenge.challenge,
     epoch,

@@ -9,7 +9,6 @@ export function connect(url: string | URL, options: Options = {}): Connection {
   return new Connection(url, options)
 }
 
-export { CLOSE_CODES } from './close.js'
 export { CountersignError } from './errors.js'
 export type { Form } from './answer.js'
 export type { BackoffOptions } from './backoff.js'

@@ -28,8 +28,10 @@ export async function sha256(data: string | Bytes): Promise<Bytes> {
   return new Uint8Array(await crypto.subtle.digest('SHA-256', typeof data === 'string' ? utf8(data) : data))
 }
 
-export async function hmac(key: Bytes, data: Bytes): Promise<Bytes> {
+/** The MAC over a transcript by whoever has run the program: `hash` is of its text, as it was delivered. */
+export async function confirm(hash: Bytes, lanes: number[], data: Bytes): Promise<Bytes> {
   const HMAC = { name: 'HMAC', hash: 'SHA-256' }
+  const key = await sha256(transcript('countersign/k/v1', hash, lanes.flatMap((lane) => integer(lane >>> 0, 4))))
   const imported = await crypto.subtle.importKey('raw', key, HMAC, false, ['sign'])
   return new Uint8Array(await crypto.subtle.sign(HMAC, imported, data))
 }

@@ -13,8 +13,13 @@ export async function solve({ bits, count }: Work, bound: Field[], until: number
   const solutions: number[] = []
   for (let start = 0; solutions.length < count; start += BATCH) {
     if (Date.now() > until) throw new Error('the puzzles take too long')
+    const puzzle = transcript('countersign/work/v1', ...bound, [solutions.length], integer(start, 4))
     const digests = await Promise.all(
-      Array.from({ length: BATCH }, (_, place) => sha256(transcript('countersign/work/v1', ...bound, [solutions.length], integer(start + place, 4)))),
+      Array.from({ length: BATCH }, (_, place) => {
+        // A batch of 256 differs in its last byte.
+        puzzle[puzzle.length - 1] = place
+        return sha256(puzzle.slice())
+      }),
     )
     const found = digests.findIndex(({ buffer }) => new DataView(buffer).getUint32(0) < 2 ** (32 - bits))
     if (found >= 0) {

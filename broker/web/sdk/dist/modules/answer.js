@@ -4,7 +4,7 @@
 import { decode, encode } from './base64url.js';
 import { CountersignError } from './errors.js';
 import { verifies } from './key.js';
-import { hmac, integer, sha256, transcript, utf8 } from './transcript.js';
+import { confirm, integer, sha256, transcript, utf8 } from './transcript.js';
 import { evaluate } from './vm.js';
 import { MODES } from './wire.js';
 import { readFile, solve } from './work.js';
@@ -36,7 +36,7 @@ export async function answer(challenge, situation) {
     const T = transcript('countersign/answer/v1', 'countersign.v1', form, host, connection, id, when, hello, serverNonce, hash, origin, topOrigin, thumbprint, mode, work && [work.bits, work.count], file && [...utf8(file.path), 0, ...integer(file.offset, 8), ...integer(file.length, 4)]);
     const tapes = { serverNonce, clientNonce, connection, thumbprint, origin, file: file && (await readFile(file, origin, situation.fetch)) };
     const result = await runner.run(program, tapes, T);
-    const mac = result instanceof Uint8Array ? result : await hmac(await sha256(transcript('countersign/k/v1', hash, result.flatMap((lane) => integer(lane >>> 0, 4)))), T);
+    const mac = result instanceof Uint8Array ? result : await confirm(hash, result, T);
     return {
         challenge: challenge.challenge,
         epoch,

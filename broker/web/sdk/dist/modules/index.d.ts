@@ -3,7 +3,6 @@ import type { Options } from './connection.js';
 /** Connects to a node: `wss://…`, `https://…` or a path of the page's own origin. Throws where that cannot be secure;
  * everything that fails later is an `error` event, and the end of `closed`. */
 export declare function connect(url: string | URL, options?: Options): Connection;
-export { CLOSE_CODES } from './close.js';
 export { CountersignError } from './errors.js';
 export type { Form } from './answer.js';
 export type { BackoffOptions } from './backoff.js';

@@ -7,4 +7,5 @@ export declare function transcript(...fields: [label: string, ...Field[]]): Byte
 export declare function integer(value: number, bytes: number): number[];
 export declare function utf8(text: string): Bytes;
 export declare function sha256(data: string | Bytes): Promise<Bytes>;
-export declare function hmac(key: Bytes, data: Bytes): Promise<Bytes>;
+/** The MAC over a transcript by whoever has run the program: `hash` is of its text, as it was delivered. */
+export declare function confirm(hash: Bytes, lanes: number[], data: Bytes): Promise<Bytes>;

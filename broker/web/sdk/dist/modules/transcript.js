@@ -16,8 +16,10 @@ export function utf8(text) {
 export async function sha256(data) {
     return new Uint8Array(await crypto.subtle.digest('SHA-256', typeof data === 'string' ? utf8(data) : data));
 }
-export async function hmac(key, data) {
+/** The MAC over a transcript by whoever has run the program: `hash` is of its text, as it was delivered. */
+export async function confirm(hash, lanes, data) {
     const HMAC = { name: 'HMAC', hash: 'SHA-256' };
+    const key = await sha256(transcript('countersign/k/v1', hash, lanes.flatMap((lane) => integer(lane >>> 0, 4))));
     const imported = await crypto.subtle.importKey('raw', key, HMAC, false, ['sign']);
     return new Uint8Array(await crypto.subtle.sign(HMAC, imported, data));
 }
