@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import './fake.mjs'
 import { b64u, says } from './judge.mjs'
 import { answer, VM } from '../dist/modules/answer.js'
+import { source } from '../dist/source.js'
 import { pageKey, verifies } from '../dist/modules/key.js'
 
 const { version, key, vectors } = JSON.parse(readFileSync(new URL('../../../src/challenge/vectors/answer-v1.json', import.meta.url), 'utf8'))
@@ -18,6 +19,9 @@ const golden = async () => {
   })
 }
 
+// Signatures of programs have tests of their own.
+const printed = { ...source(), pinned: false }
+
 /** The node's own words for what a challenge asks. */
 const asked = ({ challenge, epoch, form, nonce, program, mode, work, file }) => ({ challenge, epoch, form, nonce, program, mode, work, file, answerMs: 10_000 })
 
@@ -27,9 +31,7 @@ test('answers are those of the golden vectors', async () => {
   const page = await golden()
   for (const vector of vectors) {
     const { hello, host, origin, connection: connectionId, top_origin: topOrigin } = vector
-    // What a printed program computes has tests of its own.
-    const printed = { name: 'source', run: async () => vector.lanes }
-    globalThis.location = { origin, ancestorOrigins: topOrigin ? [topOrigin] : [] }
+    globalThis.location = { origin, hostname: origin.replace('https://', ''), ancestorOrigins: topOrigin ? [topOrigin] : [] }
     const said = await answer(asked(vector), {
       key: page, hello, clientNonce: b64u(vector.client_nonce), connectionId, host, origin, forms: [VM, printed], fetch,
     }).finally(() => delete globalThis.location)
