@@ -14,6 +14,7 @@ mod binding;
 mod channels;
 mod config_cli;
 mod cross_site;
+mod csp_matrix;
 mod demo_page;
 mod domain_security;
 mod drain;
