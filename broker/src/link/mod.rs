@@ -8,11 +8,16 @@
 //! jitter, for as long as the node lives.
 
 mod commands;
+mod route;
+mod sentinel;
 mod target;
 mod task;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use commands::{CommandLink, Connected, LinkError};
+pub use route::RouteError;
+pub(crate) use route::{Route, To};
+pub(crate) use target::Reached;
 pub use target::{RedisTarget, TargetError};
 pub(crate) use task::{Task, keep};
