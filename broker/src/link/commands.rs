@@ -41,6 +41,9 @@ pub enum LinkError {
     /// The link broke meanwhile. It may have been done.
     #[error("link to redis broke: {0}")]
     Broken(String),
+    /// The certificate of the server is not to be believed. Not before somebody changes it, or whom this node believes.
+    #[error("{0}: is it the right server, and cluster.ca_file its authority?")]
+    Untrusted(String),
     /// Redis said no.
     #[error("redis refused: {0}")]
     Refused(String),
@@ -319,7 +322,7 @@ fn outcome(result: &Result<Vec<Value>, LinkError>) -> RedisOutcome {
         Err(LinkError::Disconnected) => RedisOutcome::Disconnected,
         Err(LinkError::TimedOut) => RedisOutcome::TimedOut,
         Err(LinkError::Broken(_)) => RedisOutcome::Broken,
-        Err(LinkError::Refused(_)) => RedisOutcome::Refused,
+        Err(LinkError::Refused(_) | LinkError::Untrusted(_)) => RedisOutcome::Refused,
         Err(LinkError::Overloaded) => RedisOutcome::Overloaded,
     }
 }

@@ -1,6 +1,6 @@
 //! How a node reaches Redis: two links, each under supervision of its own.
 //!
-//! - [`RedisTarget`]: where it is and how to get in.
+//! - [`Route`]: what `cluster.redis` says; [`RedisTarget`]: where that leads at the moment, and how to get in.
 //! - [`CommandLink`]: the one connection for commands; every call has a deadline, and fails at once while there is no link.
 //! - [`keep`]: runs a task for ever, again after a panic.
 //!
@@ -14,6 +14,8 @@ mod target;
 mod task;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use commands::{CommandLink, Connected, LinkError};
 pub use route::RouteError;

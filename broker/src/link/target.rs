@@ -10,6 +10,8 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo as _, ProtocolVersion, PushInfo,
     RedisConnectionInfo, RedisError, TlsCertificates,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::route::{Place, Route, RouteError, To};
 use super::{LinkError, sentinel};
@@ -30,6 +32,12 @@ pub enum TargetError {
     /// The prefix.
     #[error("cluster.prefix cannot be used: {0}")]
     Prefix(#[from] PrefixError),
+    /// A file of authorities that holds none: nobody would be believed.
+    #[error("{}: no certificate in it", path.display())]
+    NoCertificate {
+        /// Which.
+        path: PathBuf,
+    },
     /// A file of the settings.
     #[error("{}: {error}", path.display())]
     File {
@@ -227,6 +235,7 @@ impl RedisTarget {
         match tokio::time::timeout(self.connect_timeout, connection).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) if error.is_timeout() => Err(LinkError::TimedOut),
+            Ok(Err(error)) if error.to_string().contains("peer certificate") => Err(LinkError::Untrusted(error.to_string())),
             Ok(Err(error)) if error.is_io_error() => Err(LinkError::Broken(error.to_string())),
             Ok(Err(error)) => Err(LinkError::Refused(error.to_string())),
             Err(_) => Err(LinkError::TimedOut),
@@ -273,6 +282,11 @@ fn login(
 fn certificates(settings: &ClusterSettings) -> Result<Option<TlsCertificates>, TargetError> {
     let read = |path: &PathBuf| std::fs::read(path).map_err(|error| file_error(path, error));
     let root_cert = settings.ca_file.as_ref().map(read).transpose()?;
+    if let (Some(path), Some(text)) = (&settings.ca_file, &root_cert)
+        && CertificateDer::pem_slice_iter(text).next().is_none()
+    {
+        return Err(TargetError::NoCertificate { path: path.clone() });
+    }
     let client_tls = match (&settings.cert_file, &settings.key_file) {
         (Some(cert), Some(key)) => Some(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? }),
         _ => None,
