@@ -104,7 +104,9 @@ async fn thousands_of_sockets_that_came_and_went_leave_nothing_behind() {
     churn(&cluster, &issuer, 0..30).await;
     let before = eventually("the first sockets are gone", || async {
         let held = held(&cluster).await;
-        let entries = held["keys in redis"].contains(":entry:") || held["channels of the bus"].contains("/channel/");
+        let named = |kind: &&str| held["keys in redis"].contains(*kind);
+        let entries = [":entry:", ":principal:", ":channel:", ":node:"].iter().any(named);
+        let entries = entries || held["channels of the bus"].contains("/channel/");
         let gauges = held.iter().filter(|(name, _)| name.starts_with("countersign_"));
         (!entries && gauges.into_iter().all(|(_, value)| value == "0")).then_some(held)
     })
@@ -129,7 +131,9 @@ async fn thousands_of_sockets_that_came_and_went_leave_nothing_behind() {
         let scrape = node.metrics().await;
         let accepted = scrape.sum("countersign_handshakes_total", &[("outcome", "accepted")]);
         assert!((accepted - CYCLES as f64 / 3.0).abs() < 0.5, "{accepted} sockets");
-        for never in ["countersign_connection_panics_total", "countersign_bus_gaps_total", "countersign_registry_restored_total"] {
+        for never in
+            ["countersign_connection_panics_total", "countersign_bus_gaps_total", "countersign_registry_restored_total"]
+        {
             assert!(scrape.sum(never, &[]) < 0.5, "{never}");
         }
     }
