@@ -4,7 +4,8 @@
 //! holds one promise: any node serves any connection ([`any_node`]), sockets that went leave nothing behind ([`churn`]), what is
 //! closed is denied everywhere ([`revocation`]), a killed node is forgotten ([`node_loss`]), Redis may go and come back in any state ([`redis_loss`]), one node may lose its way
 //! to it ([`partition`]), a slow one delays nobody ([`slow_redis`]), a node needs no right that it is not given
-//! ([`least_privilege`]), and one command starts it all ([`local_cluster`]).
+//! ([`least_privilege`]), one command starts it all ([`local_cluster`]), and nodes of a
+//! later version may join ([`two_versions`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(clippy::print_stderr, reason = "tests say what they measured")]
 
@@ -17,3 +18,4 @@ mod partition;
 mod redis_loss;
 mod revocation;
 mod slow_redis;
+mod two_versions;
