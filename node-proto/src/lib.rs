@@ -18,5 +18,5 @@ mod wire;
 pub use channel::{ChannelName, ChannelNameError};
 pub use id::{ConnectionId, Generation, IdError, NodeId};
 pub use layout::{Layout, PrefixError, Topic};
-pub use message::{Disconnect, Invalidate, NodeMessage, Payload, Post, Publication};
+pub use message::{Disconnect, Invalidate, NodeMessage, Payload, Post, PrincipalName, Publication};
 pub use wire::{DecodeError, Decoded, EncodeError, EncodedBody, Envelope, Message, VERSION, decode};

@@ -104,8 +104,13 @@ async fn empty_texts_and_strange_ones_come_back_as_they_were() {
     let Some(redis) = TestRedis::start().await else { return };
     let registry = on(&redis, 1).await;
     for principal in [Some(""), Some("="), Some("a\0b {x} ü"), None] {
-        let given =
-            Entry { principal: principal.map(str::to_owned), origin: Some(String::new()), expires_at: None, ..entry(1, 1) };
+        let given = Entry {
+            principal: principal.map(str::to_owned),
+            issuer: principal.map(str::to_owned),
+            origin: Some(String::new()),
+            expires_at: None,
+            ..entry(1, 1)
+        };
         registry.renew_lease(given.node, LEASE).await.unwrap();
         registry.apply(&[register(&given)]).await.unwrap();
         assert_eq!(registry.find(given.id).await.unwrap(), Some(given.clone()));
