@@ -196,11 +196,11 @@ impl Shared {
                         server.replace(Arc::clone(&connected.server)).as_ref() != Some(&connected.server)
                     });
                     self.up.send_replace(true);
-                    self.metrics.redis_up.of(self.label).set(1);
+                    let counted = UpGuard::new(&self.metrics, self.label);
                     let cause = self.watch(&connected).await;
+                    drop(counted);
                     self.current.store(None);
                     self.up.send_replace(false);
-                    self.metrics.redis_up.of(self.label).set(0);
                     tracing::warn!(
                         redis = self.target.address(),
                         server = &*connected.server,
@@ -309,10 +309,29 @@ impl Shared {
     }
 }
 
-/// A server that became a replica says so on writes only.
+/// Counts a link for as long as it is up, also if its task ends.
+pub(crate) struct UpGuard {
+    metrics: Arc<Metrics>,
+    label: RedisLinkLabel,
+}
+
+impl UpGuard {
+    pub(crate) fn new(metrics: &Arc<Metrics>, label: RedisLinkLabel) -> Self {
+        metrics.redis_up.of(label).inc();
+        Self { metrics: Arc::clone(metrics), label }
+    }
+}
+
+impl Drop for UpGuard {
+    fn drop(&mut self) {
+        self.metrics.redis_up.of(self.label).dec();
+    }
+}
+
+/// A server that became a replica says so on writes only; one of a Redis Cluster that lost a slot, on whatever is in it.
 fn is_refused_write(value: &Value) -> bool {
     let Value::ServerError(error) = value else { return false };
-    matches!(error.kind(), Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
+    matches!(error.kind(), Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::Moved))
 }
 
 fn outcome(result: &Result<Vec<Value>, LinkError>) -> RedisOutcome {

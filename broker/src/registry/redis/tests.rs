@@ -1,5 +1,5 @@
 use super::*;
-use crate::link::testing::{SlowWay, TestRedis, link_to};
+use crate::link::testing::{SlowWay, TestCluster, TestRedis, link_by, link_to};
 use crate::registry::conformance::{self, entry};
 
 const LEASE: Duration = Duration::from_secs(600);
@@ -49,6 +49,18 @@ async fn redis_registry_conforms() {
     let make = async || {
         redis.ask(&["FLUSHALL"]).await;
         on(&redis, 1).await
+    };
+    conformance::run(make, tokio::time::sleep).await;
+}
+
+#[tokio::test]
+async fn redis_cluster_registry_conforms() {
+    let Some(cluster) = TestCluster::start().await else { return };
+    let make = async || {
+        for server in &cluster.servers {
+            server.ask(&["FLUSHALL"]).await;
+        }
+        registry(link_by(&cluster.settings()).await, NodeId::from_bytes([1; 8]))
     };
     conformance::run(make, tokio::time::sleep).await;
 }
