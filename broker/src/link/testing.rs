@@ -221,6 +221,26 @@ impl TestCluster {
         panic!("nobody has slot {slot}");
     }
 
+    /// The slot of a name begins to go to another server: each key is where it was until it is migrated.
+    pub(crate) async fn begin_move(&self, name: &str, to: usize) {
+        let slot = self.servers[0].ask(&["CLUSTER", "KEYSLOT", name]).await.concat();
+        let from = &self.servers[self.server_of(name).await];
+        let (from_id, to_id) = (from.ask(&["CLUSTER", "MYID"]).await, self.servers[to].ask(&["CLUSTER", "MYID"]).await);
+        self.servers[to].ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id.concat()]).await;
+        from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id.concat()]).await;
+    }
+
+    /// Takes so many keys of the slot of a name to another server.
+    pub(crate) async fn migrate(&self, name: &str, to: usize, count: usize) {
+        let slot = self.servers[0].ask(&["CLUSTER", "KEYSLOT", name]).await.concat();
+        let from = &self.servers[self.server_of(name).await];
+        let port = self.servers[to].port.to_string();
+        let keys = from.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, &count.min(10_000).to_string()]).await;
+        let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+        command.extend(keys.iter().map(String::as_str));
+        from.ask(&command).await;
+    }
+
     /// Gives the slot of a name, which holds no keys, to another server.
     pub(crate) async fn move_slot(&self, name: &str, to: usize) {
         let slot = self.servers[0].ask(&["CLUSTER", "KEYSLOT", name]).await.concat();

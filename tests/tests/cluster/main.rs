@@ -3,7 +3,7 @@
 //! A binary of its own: these tests promise times, and must not run beside those that open ten thousand sockets. Each module
 //! holds one promise: any node serves any connection ([`any_node`]), what is closed is denied everywhere ([`revocation`]), a
 //! killed node is forgotten ([`node_loss`]), Redis may go and come back in any state ([`redis_loss`]), or be replaced
-//! by sentinels ([`failover`]), one node may lose its way
+//! by its replica ([`failover`]), the slots of a Redis Cluster may move ([`slots`]), one node may lose its way
 //! to it ([`partition`]), a slow one delays nobody ([`slow_redis`]), a node needs no right that it is not given
 //! ([`least_privilege`]), and one command starts it all ([`local_cluster`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
@@ -17,4 +17,5 @@ mod node_loss;
 mod partition;
 mod redis_loss;
 mod revocation;
+mod slots;
 mod slow_redis;
