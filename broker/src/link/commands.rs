@@ -24,7 +24,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 const MUTE_MAX: Duration = Duration::from_secs(5);
 /// Between two looks for another master while the present one refuses writes, or does not answer.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
-/// Between two looks while nothing is wrong, where there is somebody to ask: a server may be replaced without its own knowledge.
+/// Between two looks while nothing is wrong, where sentinels can be asked: a server may be replaced without its own
+/// knowledge.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// A link that lived so long is no failed attempt: the next pause is the shortest again.
 const SETTLED: Duration = Duration::from_secs(5);
@@ -272,9 +273,12 @@ impl Shared {
     ///
     /// A link is not given up for a refused write: what is no write still goes through, and the server may take writes again.
     fn is_doubtful(&self, mute: Duration, looked: Duration) -> bool {
-        let asks_the_way = !self.target.is_one();
-        (self.read_only.load(Ordering::Relaxed) && looked >= LOOK_PAUSE)
-            || (asks_the_way && (mute > LOOK_PAUSE + PING_INTERVAL || looked > LOOK_INTERVAL))
+        if self.read_only.load(Ordering::Relaxed) {
+            return looked >= LOOK_PAUSE;
+        }
+        // One server alone has nobody to ask. Those of a Redis Cluster say themselves what they lost.
+        let mute_for_long = mute > LOOK_PAUSE + PING_INTERVAL && !self.target.is_one();
+        mute_for_long || (self.target.has_sentinels() && looked > LOOK_INTERVAL)
     }
 
     /// One exchange within the deadline.

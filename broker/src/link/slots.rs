@@ -29,6 +29,12 @@ pub(crate) struct SlotMap {
 pub(super) struct Known(Mutex<Vec<Place>>);
 
 impl SlotMap {
+    /// A map of a test's own.
+    #[cfg(test)]
+    pub(crate) fn of(ranges: &[(u16, u16, Place)]) -> Self {
+        Self { ranges: ranges.to_vec() }
+    }
+
     /// Reads an answer to `CLUSTER SLOTS`, and the servers that it names. A server without a name is the one that was asked.
     fn read(answer: &Value, asked: &Place) -> Option<(Self, Vec<Place>)> {
         let Value::Array(rows) = answer else { return None };

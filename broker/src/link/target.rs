@@ -227,9 +227,14 @@ impl RedisTarget {
         self.open(place.address(self.keys.uses_tls), &self.keys.login, &nothing).await
     }
 
-    /// Is somebody asked for the way at each connect?
+    /// Is it one address, at which nobody is asked for the way?
     pub(crate) fn is_one(&self) -> bool {
         matches!(*self.to, To::One(_))
+    }
+
+    /// Is the way asked for at sentinels?
+    pub(crate) fn has_sentinels(&self) -> bool {
+        matches!(*self.to, To::Sentinel { .. })
     }
 
     /// Connects to a sentinel.

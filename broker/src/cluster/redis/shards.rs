@@ -228,3 +228,74 @@ impl Drop for Lane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_node_proto::{ChannelName, SLOTS};
+
+    use super::*;
+    use crate::link::RedisTarget;
+    use crate::link::testing::settings;
+
+    fn place(port: u16) -> Place {
+        Place::new("127.0.0.1", port)
+    }
+
+    /// A map with one slot at one server and the others at another.
+    fn map(slot: u16, has: u16, rest: u16) -> SlotMap {
+        SlotMap::of(&[(0, slot - 1, place(rest)), (slot, slot, place(has)), (slot + 1, SLOTS - 1, place(rest))])
+    }
+
+    fn follow(shards: &Shards, map: SlotMap) -> Option<usize> {
+        let make = |place: &Place| {
+            // Nobody is there; nothing is said.
+            let target = RedisTarget::new(&settings(([127, 0, 0, 1], 1).into())).unwrap();
+            (Shard::new(Some(place.clone()), CommandLink::start(target, Arc::new(Metrics::new()))), Vec::new())
+        };
+        shards.follow(map, NodeId::from_bytes([1; 8]), make).map(|given_up| given_up.len())
+    }
+
+    #[tokio::test]
+    async fn what_follows_goes_the_way_of_what_is_still_on_it() {
+        let layout = Layout::new("test").unwrap();
+        let topic = Topic::Channel(ChannelName::new("room").unwrap());
+        let slot = slot_of(layout.topic(&topic).as_bytes());
+        let shards = Shards::many(layout);
+        assert!(shards.enter(&topic).is_err(), "nobody is known yet");
+        assert_eq!(follow(&shards, map(slot, 1, 2)), Some(0));
+        let enter = || {
+            let (shard, lane) = shards.enter(&topic).unwrap();
+            (shard.place.clone().unwrap().port, lane)
+        };
+        let (first, second) = (enter(), enter());
+        assert_eq!((first.0, second.0), (1, 1));
+        // The slot goes to the other server, and the first gets another one, so that it stays.
+        assert_eq!(follow(&shards, map(slot + 1, 1, 2)), Some(0));
+        drop(first);
+        let third = enter();
+        assert_eq!(third.0, 1, "the second one is still on its way");
+        drop((second, third));
+        assert_eq!(enter().0, 2);
+        let held = enter();
+        assert_eq!(follow(&shards, SlotMap::of(&[(0, SLOTS - 1, place(3))])), Some(2), "both are no masters any more");
+        assert_eq!(enter().0, 3, "nobody goes a way that is gone");
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn every_server_has_an_echo_of_its_own_and_one_that_stays_keeps_its_link() {
+        let shards = Shards::many(Layout::new("test").unwrap());
+        assert_eq!(follow(&shards, map(5_000, 1, 2)), Some(0));
+        let at = |port| shards.at(&place(port)).unwrap();
+        let (one, two) = (at(1), at(2));
+        let slot = |shard: &Shard| shards.slot(&shard.echo().unwrap());
+        assert_eq!(slot(&one), 5_000);
+        assert_ne!(slot(&two), 5_000);
+        assert_eq!(follow(&shards, map(5_000, 1, 2)), None, "nothing changes");
+        assert_eq!(follow(&shards, map(6_000, 1, 2)), Some(0));
+        assert!(Arc::ptr_eq(&one, &at(1)));
+        assert_eq!(slot(&one), 6_000);
+        shards.close();
+        assert_eq!(follow(&shards, map(7_000, 1, 2)), None, "it is closed");
+    }
+}

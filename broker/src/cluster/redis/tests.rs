@@ -189,7 +189,7 @@ async fn a_channel_whose_slot_moves_under_load_is_heard_at_its_new_server_and_in
     assert!(arrived.windows(2).all(|pair| pair[0] < pair[1]), "in order and once: {arrived:?}");
     let lost = published - arrived.len();
     eprintln!("{lost} of {published} lost over four moves");
-    assert!(lost < published / 4, "{lost} of {published} lost");
+    assert!(lost < published / 20, "{lost} of {published} lost");
     assert_eq!(one.bus.publish(publication("moves", 0)).await, Ok(1));
     assert_eq!(two.ear.gaps(), gaps, "decisions do not hang on it");
 }

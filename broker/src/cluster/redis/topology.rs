@@ -8,25 +8,28 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Shared;
 use super::shards::Shard;
+use crate::backoff::Backoff;
 use crate::link::{CommandLink, Place, SlotMap, Task, keep};
 use crate::telemetry::{ProbeOutcome, RedisLinkLabel};
 
 /// Between two looks at the slots while nothing is in doubt.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// The same while a server cannot be heard: another one may take over.
 const LOOK_INTERVAL_IN_DOUBT: Duration = Duration::from_millis(500);
-/// Doubts that come at once are one.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// Shortest and longest pause between two looks, whatever is in doubt: doubts go on while a server is away.
+const LOOK_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
 impl Shared {
     /// Asks which server has which slot, again and again, and whenever that is in doubt.
     pub(super) async fn follow_slots(self: Arc<Self>) {
-        let mut told = false;
+        let (mut told, mut backoff) = (false, Backoff::new(LOOK_PAUSES.0, LOOK_PAUSES.1));
         loop {
             match self.link.target().slots().await {
                 Ok(map) => {
                     told = false;
-                    self.take_map(map);
+                    if self.take_map(map) {
+                        backoff.reset();
+                    }
                 }
                 // Once per outage: the attempts go on for as long as it lasts.
                 Err(error) if !std::mem::replace(&mut told, true) => {
@@ -36,18 +39,19 @@ impl Shared {
             }
             let all_live = *self.all_live.borrow();
             let interval = if all_live { LOOK_INTERVAL } else { LOOK_INTERVAL_IN_DOUBT };
-            tokio::time::sleep(LOOK_PAUSE).await;
-            tokio::select! {
-                () = self.shards.doubt.notified() => {}
-                () = tokio::time::sleep(interval) => {}
+            // Doubts that come at once are one.
+            tokio::time::sleep(backoff.pause()).await;
+            let in_doubt = tokio::time::timeout(interval, self.shards.doubt.notified()).await.is_ok();
+            if !in_doubt && all_live {
+                backoff.reset();
             }
         }
     }
 
-    /// Gives every topic to the server that has its slot.
-    fn take_map(self: &Arc<Self>, map: SlotMap) {
+    /// Gives every topic to the server that has its slot. False: nothing changes.
+    fn take_map(self: &Arc<Self>, map: SlotMap) -> bool {
         let masters = map.masters().collect::<std::collections::HashSet<_>>().len();
-        let Some(given_up) = self.shards.follow(map, self.node, |place| self.make_shard(place)) else { return };
+        let Some(given_up) = self.shards.follow(map, self.node, |place| self.make_shard(place)) else { return false };
         tracing::info!(redis = self.link.target().address(), masters, "slots of the redis cluster changed");
         for shard in given_up {
             // Its tasks have ended; what still waits in it is refused when the last of them lets go of it.
@@ -69,6 +73,7 @@ impl Shared {
         let stale: Vec<_> = topics.into_iter().filter(|topic| !self.topics().contains(topic)).collect();
         stale.iter().for_each(|topic| self.unwant(topic));
         self.note_live();
+        true
     }
 
     fn is_of(&self, topic: &Topic, shard: &Arc<Shard>) -> bool {
