@@ -139,22 +139,27 @@ impl Shared {
             }
         };
         let mut moved: Vec<(Place, Vec<Said>)> = Vec::new();
+        let mut refused = false;
         for ((utterance, frame), answer) in said.into_iter().zip(answers) {
             match answer.extract_error() {
                 Ok(count) => {
                     let receivers = self.receivers(shard, &utterance.topic, count);
                     reply(utterance, receivers);
                 }
-                Err(error) => match moved_to(&error, shard) {
-                    Some(place) => match moved.iter_mut().find(|(other, _)| *other == place) {
+                Err(error) => {
+                    refused = true;
+                    let Some(place) = moved_to(&error, shard) else {
+                        reply(utterance, Err(BusUnavailable(error.to_string())));
+                        continue;
+                    };
+                    match moved.iter_mut().find(|(other, _)| *other == place) {
                         Some((_, row)) => row.push((utterance, frame)),
                         None => moved.push((place, vec![(utterance, frame)])),
-                    },
-                    None => reply(utterance, Err(BusUnavailable(error.to_string()))),
-                },
+                    }
+                }
             }
         }
-        if !moved.is_empty() {
+        if refused {
             self.shards.doubt.notify_one();
         }
         moved
