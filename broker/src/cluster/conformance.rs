@@ -35,7 +35,7 @@ impl Ear {
         *self.gaps.lock().unwrap()
     }
 
-    fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.heard.lock().unwrap().clear();
     }
 }

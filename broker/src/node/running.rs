@@ -362,7 +362,7 @@ fn watch_bus(health: &Health, settings: &Settings, bus: Arc<dyn Bus>) -> EndOnDr
     let silence_max = settings.cluster.deaf_after_ms.duration() + settings.cluster.heartbeat_ms.duration();
     EndOnDrop(actix_rt::spawn(async move {
         loop {
-            if bus.silence() < silence_max {
+            if bus.unproven() < silence_max {
                 condition.ok();
             } else {
                 condition.failed("nothing was heard from redis");

@@ -240,6 +240,8 @@ label! {
         Commands => "commands",
         /// Messages in.
         Subscription => "subscription",
+        /// Messages out, one for each master of a Redis Cluster.
+        Shards => "shards",
         /// Those of the user pool.
         Users => "users",
     }
@@ -466,7 +468,7 @@ impl Metrics {
                 "Time of an answered call of Redis by what it asked.",
                 NETWORK_SECONDS,
             ),
-            redis_up: Gauges::register(r, "countersign_redis_link_up", "1 while the link to Redis is up."),
+            redis_up: Gauges::register(r, "countersign_redis_link_up", "Links to Redis that are up."),
             redis_connects: Counters::register(r, "countersign_redis_connects_total", "Links to Redis that were made."),
             bus_gaps: Counters::register(
                 r,
