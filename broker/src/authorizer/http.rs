@@ -16,6 +16,8 @@ use crate::edge::{Cors, refuse};
 
 /// On every allow: the token's subject.
 const SUBJECT: HeaderName = HeaderName::from_static("x-countersign-subject");
+/// On every allow: the token's issuer, as it is configured.
+const ISSUER: HeaderName = HeaderName::from_static("x-countersign-issuer");
 /// On every allow: the connection.
 const CONNECTION_ID: HeaderName = HeaderName::from_static("x-countersign-connection-id");
 /// On every allow: the origin of the connection's handshake.
@@ -119,6 +121,7 @@ impl AuthorizeEndpoint {
         let mut response = answer(ALLOWED, self.allow_caching.clone());
         let headers = response.headers_mut();
         headers.insert(SUBJECT, identity.headers.subject.clone());
+        headers.insert(ISSUER, identity.headers.issuer.clone());
         headers.insert(CONNECTION_ID, identity.connection);
         headers.insert(ORIGIN, identity.headers.origin.clone());
         // Proxies ask without an origin, mostly, and what is not stored varies with nothing.

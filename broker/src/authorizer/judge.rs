@@ -137,7 +137,7 @@ impl Authorizer {
             Err(refused) => return Decision { verdict: Err(refused), source: DecisionSource::Request },
         };
         if require == Require::Token {
-            let headers = Arc::new(IdentityHeaders::new(Some(&principal.subject), None));
+            let headers = Arc::new(IdentityHeaders::new(Some(&principal.subject), Some(&principal.issuer), None));
             return Decision { verdict: Ok(Identity { connection: NO_VALUE, headers }), source: DecisionSource::Request };
         }
         let Decision { verdict, source } = match self.decide_at_once(headers) {

@@ -103,6 +103,7 @@ impl Node {
             node: self.id,
             generation,
             principal: None,
+            issuer: None,
             origin: None,
             verified: false,
             connected_at_ms: 0,

@@ -10,7 +10,7 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 
 local kinds = {}
 
--- node, verified, connected at, last active, expires at, `=`principal, `=`origin, channels; empty: none.
+-- node, verified, connected at, last active, expires at, `=`subject, `=`origin, `=`issuer, channels; empty: none.
 function kinds.register(id, generation, first, last)
   drop(id)
   local key, node = root .. 'entry:' .. id, ARGV[first]
@@ -27,7 +27,10 @@ function kinds.register(id, generation, first, last)
   if ARGV[first + 6] ~= '' then
     redis.call('HSET', key, 'o', string.sub(ARGV[first + 6], 2))
   end
-  for i = first + 7, last do
+  if ARGV[first + 7] ~= '' then
+    redis.call('HSET', key, 'i', string.sub(ARGV[first + 7], 2))
+  end
+  for i = first + 8, last do
     redis.call('HSET', key, '+' .. ARGV[i], '')
     redis.call('ZADD', root .. 'channel:' .. ARGV[i], 0, member)
   end

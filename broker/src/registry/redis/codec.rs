@@ -35,14 +35,15 @@ pub(super) fn add_disown(call: &mut Cmd, id: ConnectionId, node: NodeId) {
 }
 
 fn add_entry(call: &mut Cmd, entry: &Entry) {
-    head(call, "register", entry.id, entry.generation, 7 + entry.subscriptions.len());
+    head(call, "register", entry.id, entry.generation, 8 + entry.subscriptions.len());
     call.arg(entry.node.encode())
         .arg(u8::from(entry.verified))
         .arg(entry.connected_at_ms)
         .arg(entry.last_active_ms)
         .arg(number_or_empty(entry.expires_at))
         .arg(text_or_empty(entry.principal.as_deref()))
-        .arg(text_or_empty(entry.origin.as_deref()));
+        .arg(text_or_empty(entry.origin.as_deref()))
+        .arg(text_or_empty(entry.issuer.as_deref()));
     for channel in &entry.subscriptions {
         call.arg(channel.as_str());
     }
@@ -78,6 +79,7 @@ pub(super) fn read_entry(id: ConnectionId, value: Value) -> Result<Option<Entry>
         node: parsed(id, field("n"))?,
         generation: Generation(parsed(id, field("g"))?),
         principal: text("p")?,
+        issuer: text("i")?,
         origin: text("o")?,
         verified: field("v") == Some(b"1"),
         connected_at_ms: parsed(id, field("c"))?,
