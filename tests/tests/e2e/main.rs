@@ -3,7 +3,8 @@
 //! Each module holds one promise: the wire below ([`rfc6455`]), the socket's life ([`gateway`]), what an answer is bound to
 //! ([`binding`]), the two systems whose clients must keep working ([`secured_socket`], [`domain_security`]), the answer to a
 //! proxy ([`authorizer`]), delivery ([`channels`]),
-//! the page ([`demo_page`]), the client for pages ([`sdk`]), going away ([`drain`]), many sockets at once ([`scale`]),
+//! the page ([`demo_page`]), the client for pages ([`sdk`]), going away ([`drain`]), many sockets at once ([`scale`]), and
+//! many that mean ill ([`storms`]),
 //! the command line ([`config_cli`]) and
 //! what a scrape shows ([`metrics`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
@@ -28,5 +29,6 @@ mod scale;
 mod sdk;
 mod secured_socket;
 mod seed_faults;
+mod storms;
 mod tls;
 mod tokens;
