@@ -1,11 +1,11 @@
 use serde_json::json;
 
-use super::{ChannelRule, ProtectedResource, Requirement, Settings};
+use super::{ChannelRule, Mode, ProtectedResource, Requirement, Settings};
 
 impl Settings {
     /// What a node without a configuration file runs: the defaults, the demo page, and what that page shows.
     ///
-    /// Nothing is more open than by default: the page's own origin only, and verified connections only.
+    /// The page's own origin only, and verified connections only.
     #[must_use]
     pub fn trial() -> Self {
         let mut settings = Self::default();
@@ -18,6 +18,10 @@ impl Settings {
         if !is_set("server.demo_page") {
             self.server.demo_page = true;
         }
+        if !is_set("authorizer.mode") {
+            // The page's client shows its connection id.
+            self.authorizer.mode = Mode::Bearer;
+        }
         if !is_set("channels") {
             let verified = Some(Requirement::Verified);
             let rule = ChannelRule { pattern: "demo:**".to_owned(), subscribe: verified.clone(), publish: verified };
@@ -25,7 +29,7 @@ impl Settings {
         }
         if !is_set("protected") {
             let body = json!({ "greeting": "Hello, World!" });
-            self.protected = vec![ProtectedResource { path: "/demo/greeting".to_owned(), require: None, body }];
+            self.protected = vec![ProtectedResource { path: "/demo/greeting".to_owned(), require: None, mode: None, body }];
         }
     }
 }

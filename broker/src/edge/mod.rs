@@ -12,7 +12,7 @@ mod upgraded;
 mod vouch;
 
 pub use address::{ClientAddress, network};
-pub use cors::Cors;
+pub use cors::{CREDENTIAL_HEADERS, Cors};
 pub use error::{Refusal, refuse};
 pub use listener::{ListenerSpec, bind, serve, worker_count};
 pub use origin::{Origin, OriginError, OriginList, OriginVerdict};

@@ -273,6 +273,15 @@ pub enum Push<'a> {
         /// What the connection's REST calls carry from now on.
         connection_id: ConnectionId,
     },
+    /// What the page's REST calls show from now on, until the next.
+    Ticket {
+        /// The ticket.
+        ticket: &'a str,
+        /// The nonce for proofs, base64url.
+        nonce: &'a str,
+        /// Milliseconds from now until the ticket expires.
+        expires_in_ms: u64,
+    },
     /// The answer was wrong or late, and the connection stays open and unverified.
     ChallengeFailed,
     /// The channel that the handshake named was refused; the connection stays open without it.

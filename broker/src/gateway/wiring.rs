@@ -14,9 +14,10 @@ use super::request::Token;
 use super::session::{ChallengeFrame, Effects, Event, PublishError, SubscribeError};
 use super::shared::Gateway;
 use super::template::TemplateError;
+use super::tickets::TicketPushes;
 use crate::challenge::{Answer, ChallengeSession, Pending};
 use crate::close::CloseReason;
-use crate::config::ChallengeForm;
+use crate::config::{ChallengeForm, Mode};
 use crate::hub;
 use crate::identity::{Principal, TokenRefusal};
 use crate::registry::{ConnectionState, Entry, LiveConnection};
@@ -134,10 +135,20 @@ impl Effects for Wiring<'_> {
     fn mark_verified(&mut self) -> bool {
         let verified = self.ground.live.advance(ConnectionState::Verified);
         if verified {
-            self.ground.worker.gateway.keeper.verify(self.ground.live.id, self.ground.live.generation);
+            let live = &self.ground.live;
+            let mode = live.bound().map(|bound| bound.mode).unwrap_or_default();
+            self.ground.worker.gateway.keeper.verify(live.id, live.generation, mode);
             self.ground.count_as(ConnectionStateLabel::Verified);
         }
         verified
+    }
+
+    fn start_tickets(&mut self) {
+        let Ground { worker, vitals, live, .. } = &*self.ground;
+        if worker.gateway.tickets.serves(live) {
+            let pushes = TicketPushes::new(Arc::clone(live), Arc::clone(&worker.gateway.tickets));
+            worker.watchdog.start_tickets(vitals, pushes);
+        }
     }
 
     fn raise_limits(&mut self) {
@@ -203,6 +214,7 @@ pub(super) fn entry(gateway: &Gateway, live: &LiveConnection) -> Entry {
         principal: principal.map(|principal| principal.subject.clone()),
         origin: live.origin.clone(),
         verified: false,
+        mode: Mode::default(),
         connected_at_ms: live.connected_at_ms,
         last_active_ms: live.connected_at_ms,
         subscriptions: Vec::new(),

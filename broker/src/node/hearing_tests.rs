@@ -1,21 +1,23 @@
 use std::sync::Mutex;
 
+use actix_web::http::Uri;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use async_trait::async_trait;
 use countersign_node_proto::{ChannelName, ConnectionId, Disconnect, Generation, Invalidate, Payload, Post, Publication};
 
 use super::*;
-use crate::authorizer::{AuthorizerParts, Refused, TokenCheck, TokenProblem};
+use crate::authorizer::{Asked, AuthorizerParts, Decision, Demand, Refused, TokenCheck, TokenProblem, tests::office};
 use crate::close::CloseReason;
 use crate::cluster::conformance::eventually;
 use crate::cluster::{Bus as _, LocalBus, LocalExchange};
-use crate::config::{AuthorizerSettings, Require};
+use crate::config::{AuthorizerSettings, CallFrom, Mode, Require};
 use crate::hub::{Dialect, Outbox, Publisher, Receipt, Shard};
-use crate::identity::Principal;
+use crate::identity::{Clock, Principal};
 use crate::registry::{
     ConnectionState, Entry, LEASE, LeaseKeeper, LiveConnection, Mailbox, MemoryRegistry, PostError, RegistryKeeper,
 };
 use crate::telemetry::{DecisionSource, Metrics};
+use crate::ticket::TicketOffice;
 
 struct NoTokens;
 
@@ -49,6 +51,8 @@ struct Node {
     keeper: RegistryKeeper,
     authorizer: Arc<Authorizer>,
     disconnector: Arc<Disconnector>,
+    asker: Arc<Asker>,
+    tickets: Arc<TicketOffice>,
     shard: Shard,
     publisher: Publisher,
     metrics: Arc<Metrics>,
@@ -74,12 +78,17 @@ async fn start(number: u8, exchange: &Arc<LocalExchange>, registry: &Arc<MemoryR
     let hub = Hub::new(bus.clone(), 1 << 20, metrics.clone());
     let shard = hub.attach();
     shard.start();
+    let tickets = office(id, Clock::system());
+    let asker = Asker::new(bus.clone(), std::time::Duration::from_millis(500), metrics.clone());
+    let asker_of = asker.clone();
     let parts = AuthorizerParts {
         node: id,
         live: live.clone(),
         registry: registry.clone(),
         bus: bus.clone(),
         tokens: Arc::new(NoTokens),
+        tickets: tickets.clone(),
+        asker: asker.clone(),
         metrics: metrics.clone(),
         expiry_ends_connection: true,
     };
@@ -87,8 +96,14 @@ async fn start(number: u8, exchange: &Arc<LocalExchange>, registry: &Arc<MemoryR
     let disconnector = Disconnector::new(id, live.clone(), keeper.clone(), registry.clone(), bus.clone());
     let (disconnector, publisher) = (Arc::new(disconnector), Publisher::new(hub.clone(), bus.clone(), metrics.clone()));
     let (authorizer_of, disconnector_of) = (authorizer.clone(), disconnector.clone());
-    bus.listen(Arc::new(Hearing { hub, live: live.clone(), authorizer: authorizer_of, disconnector: disconnector_of }));
-    Node { id, bus, live, keeper, authorizer, disconnector, shard, publisher, metrics }
+    bus.listen(Arc::new(Hearing {
+        hub,
+        live: live.clone(),
+        authorizer: authorizer_of,
+        disconnector: disconnector_of,
+        asker: asker_of,
+    }));
+    Node { id, bus, live, keeper, authorizer, disconnector, asker, tickets, shard, publisher, metrics }
 }
 
 impl Node {
@@ -105,21 +120,29 @@ impl Node {
             principal: None,
             origin: None,
             verified: false,
+            mode: Mode::default(),
             connected_at_ms: 0,
             last_active_ms: 0,
             expires_at: None,
             subscriptions: Vec::new(),
         });
         connection.advance(ConnectionState::Verified);
-        self.keeper.verify(id, generation);
+        self.keeper.verify(id, generation, Mode::Bearer);
         self.keeper.flush().await;
         (connection, noting)
+    }
+
+    /// Decides on `GET http://api.example/greeting` with these headers.
+    async fn ask(&self, headers: &HeaderMap, mode: Mode) -> Decision {
+        let uri = Uri::from_static("http://api.example/greeting");
+        let asked = Asked { headers, method: "GET", uri: &uri, prefix: "", from: CallFrom::Request };
+        self.authorizer.decide(&asked, Demand { require: Require::Verified, mode }).await
     }
 
     async fn decide(&self, id: ConnectionId) -> (Result<(), Refused>, DecisionSource) {
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static("connectionid"), HeaderValue::from_str(&id.encode()).unwrap());
-        let decision = self.authorizer.decide(&headers, Require::Verified).await;
+        let decision = self.ask(&headers, Mode::Bearer).await;
         (decision.verdict.map(|_| ()), decision.source)
     }
 }
@@ -193,6 +216,7 @@ async fn a_gap_forgets_everything_that_was_learned() {
         live: far.live.clone(),
         authorizer: far.authorizer.clone(),
         disconnector: far.disconnector.clone(),
+        asker: far.asker.clone(),
     };
     listener.gap();
     assert_eq!(far.decide(connection.id).await.1, DecisionSource::Registry);
