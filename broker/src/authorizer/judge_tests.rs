@@ -60,7 +60,7 @@ impl TokenCheck for ReadableTokens {
     }
 }
 
-struct NoMailbox;
+pub(crate) struct NoMailbox;
 
 impl Mailbox for NoMailbox {
     fn post(&self, _: Payload) -> Result<(), PostError> {

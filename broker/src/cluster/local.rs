@@ -133,12 +133,19 @@ impl Bus for LocalBus {
     }
 }
 
-impl Drop for LocalBus {
-    fn drop(&mut self) {
+impl LocalBus {
+    /// From now on the others do not find this node any more, and it hears nothing.
+    pub fn leave(&self) {
         if let Some(node) = self.exchange.nodes().remove(&self.node) {
             node.queue.waiting().closed = true;
             node.queue.wake.notify_one();
         }
+    }
+}
+
+impl Drop for LocalBus {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

@@ -32,3 +32,5 @@ pub use store::RedisKeyStore;
 
 #[cfg(test)]
 mod vectors;
+#[cfg(test)]
+pub(crate) use proof::tests;
