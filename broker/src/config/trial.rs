@@ -1,11 +1,11 @@
 use serde_json::json;
 
-use super::{ChannelRule, Mode, ProtectedResource, Requirement, Settings};
+use super::{ChannelRule, ProtectedResource, Requirement, Settings};
 
 impl Settings {
     /// What a node without a configuration file runs: the defaults, the demo page, and what that page shows.
     ///
-    /// The page's own origin only, and verified connections only.
+    /// Nothing is more open than by default: the page's own origin only, and verified connections only.
     #[must_use]
     pub fn trial() -> Self {
         let mut settings = Self::default();
@@ -17,10 +17,6 @@ impl Settings {
     pub(super) fn fill_for_trial(&mut self, is_set: impl Fn(&str) -> bool) {
         if !is_set("server.demo_page") {
             self.server.demo_page = true;
-        }
-        if !is_set("authorizer.mode") {
-            // The page's client shows its connection id.
-            self.authorizer.mode = Mode::Bearer;
         }
         if !is_set("channels") {
             let verified = Some(Requirement::Verified);

@@ -210,7 +210,7 @@ impl Swarm {
                 Upgrade { target: &verified.path, host: &host, origin, subprotocol, token: Some(&token), key }.encode()
             }
         };
-        Ok(Connection::new(connect(wanted, place)?, request, nonce))
+        Ok(Connection::new(connect(wanted, place)?, request, nonce, host))
     }
 
     /// Serves one socket's readiness.
