@@ -43,7 +43,7 @@ pub struct Known {
 
 impl From<Entry> for Known {
     fn from(entry: Entry) -> Self {
-        let Entry { node, principal: subject, issuer, verified, mode, expires_at, origin, .. } = entry;
+        let Entry { node, principal: subject, issuer, origin, verified, mode, expires_at, .. } = entry;
         let headers = Arc::new(IdentityHeaders::new(subject.as_deref(), issuer.as_deref(), origin.as_deref()));
         Self { node, subject, issuer, verified, mode, expires_at, headers }
     }

@@ -65,7 +65,7 @@ impl Suspects {
     pub(super) fn hear(&self, what: &Invalidate, now_ms: u64) {
         match what {
             Invalidate::Connection(id) => self.add(Suspect::Connection(*id), now_ms),
-            // By the subject alone: a namesake's ticket costs a question.
+            // Of whichever issuer: a namesake's ticket costs a question.
             Invalidate::Principal(principal) => self.add(Suspect::Principal(principal.subject.clone()), now_ms),
             Invalidate::All => self.doubt_all(now_ms),
         }

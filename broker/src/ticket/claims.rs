@@ -42,7 +42,7 @@ pub struct Claims {
     pub mode: Mode,
     /// The token's subject, if one was presented.
     pub subject: Option<String>,
-    /// The token's issuer, as it is configured.
+    /// Its issuer, as it is configured.
     pub issuer: Option<String>,
     /// Milliseconds since the Unix epoch, by the owner's clock.
     pub issued_at_ms: u64,

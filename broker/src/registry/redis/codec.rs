@@ -39,7 +39,7 @@ pub(super) fn add_disown(call: &mut Cmd, id: ConnectionId, node: NodeId) {
 }
 
 fn add_entry(call: &mut Cmd, entry: &Entry) {
-    head(call, "register", entry.id, entry.generation, 8 + entry.subscriptions.len());
+    head(call, "register", entry.id, entry.generation, 9 + entry.subscriptions.len());
     call.arg(entry.node.encode())
         .arg(u8::from(entry.verified))
         .arg(entry.connected_at_ms)
