@@ -14,6 +14,7 @@
 pub mod binding;
 pub mod browser;
 pub mod cluster;
+pub mod differential;
 pub mod http;
 pub mod metrics;
 pub mod node;
