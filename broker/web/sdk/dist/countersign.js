@@ -386,18 +386,11 @@ async function isOriginRefused(url, fetch) {
 }
 
 // src/proof.ts
-async function proof(key, { ticket, nonce }, method, { host, pathname, search }, body) {
+async function proof(key, { ticket, nonce }, method, { href }, body) {
   const count = key.count();
   const digest = body.byteLength > 0 ? await sha256(new Uint8Array(body)) : null;
-  const signed = transcript(
-    "countersign/proof/v1",
-    method,
-    host + pathname + search,
-    await sha256(ticket),
-    integer(count, 8),
-    decode(nonce),
-    digest
-  );
+  const target = href.replace(/^\w+:..|#.*/g, "");
+  const signed = transcript("countersign/proof/v1", method, target, await sha256(ticket), integer(count, 8), decode(nonce), digest);
   return `v1.${count}.${nonce}.${digest ? encode(digest) : ""}.${encode(await key.sign(signed))}`;
 }
 

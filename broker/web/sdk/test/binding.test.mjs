@@ -276,6 +276,11 @@ test('in proof mode every call is signed: method, target, ticket, body, and a nu
   const headers = await connection.headersFor('delete', 'https://node.example:8443/x', 'why')
   const lower = Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]))
   assert.equal(callFault(lower, { hello, ticket: good, method: 'DELETE', target: `${HOST}/x`, body: 'why', counter: 8 }), null)
+  for (const [url, target] of [['/?', '/?'], ['/a//b?c=https://d/#e#f', '/a//b?c=https://d/'], ['', '/']]) {
+    const [first, proof] = Object.values(await connection.headersFor('GET', `https://node.example:8443${url}`))
+    const call = { 'countersign-ticket': first, 'countersign-proof': proof }
+    assert.equal(callFault(call, { hello, ticket: good, method: 'GET', target: HOST + target, counter: Number(proof.split('.')[1]) }), null, url)
+  }
   await assert.rejects(connection.headersFor('GET', 'https://evil.example/'), { code: 'foreign_origin' })
 })
 
