@@ -9,11 +9,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(clippy::print_stderr, reason = "tests say what they measured")]
 
+mod adversary;
 mod authorizer;
 mod binding;
 mod channels;
 mod config_cli;
 mod cross_site;
+mod csp_matrix;
 mod demo_page;
 mod domain_security;
 mod drain;
