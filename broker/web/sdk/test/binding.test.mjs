@@ -99,10 +99,14 @@ test('a later epoch is answered on the verified connection, an earlier or the sa
   const { connection, socket, hello } = await verified()
   const states = []
   connection.on('state', (state) => states.push(state))
+  const subscribing = connection.subscribe('news')
+  socket.reply()
+  await subscribing
   const frame = challenge({ epoch: 3, mode: 'proof', nonce: Buffer.alloc(32, 3).toString('base64url') })
   assert.equal(fault(await socket.challenge(frame), { frame, hello, host: HOST, origin: ORIGIN }), null)
   socket.hear({ event: 'verified', connectionId: ID })
   assert.deepEqual([connection.state, states], ['verified', []])
+  assert.equal(socket.sent.filter(({ action }) => action === 'subscribe').length, 1, 'nothing begins anew')
   assert.equal(await ended({ connection, socket }, challenge({ epoch: 3 })), 'challenge_unsupported')
 })
 

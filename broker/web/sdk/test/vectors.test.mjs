@@ -21,7 +21,7 @@ const golden = async () => {
   })
 }
 
-// Signatures of programs have tests of their own.
+// The vectors are not signed.
 const printed = { ...source(), pinned: false }
 
 /** The node's own words for what a challenge asks. */
@@ -37,6 +37,8 @@ test('answers are those of the golden vectors', async () => {
     const said = await answer(asked(vector), {
       key: page, hello, clientNonce: b64u(vector.client_nonce), connectionId, host, origin, forms: [VM, printed], fetch,
     }).finally(() => delete globalThis.location)
+    const unsigned = answer(asked({ ...vector, form: 'source' }), { key: page, hello, connectionId, host, origin, forms: [source()] })
+    await assert.rejects(unsigned, { code: 'program_unsigned' })
     assert.equal(Buffer.from(page.thumbprint).toString('base64url'), vector.thumbprint)
     assert.deepEqual([said.challenge, said.epoch, said.origin, said.topOrigin], [vector.challenge, vector.epoch, origin, topOrigin ?? undefined])
     assert.equal(said.mac, vector.mac)
