@@ -107,7 +107,9 @@ test('a later epoch is answered on the verified connection, an earlier or the sa
   socket.hear({ event: 'verified', connectionId: ID })
   assert.deepEqual([connection.state, states], ['verified', []])
   assert.equal(socket.sent.filter(({ action }) => action === 'subscribe').length, 1, 'nothing begins anew')
-  assert.equal(await ended({ connection, socket }, challenge({ epoch: 3 })), 'challenge_unsupported')
+  assert.equal(await ended({ connection, socket }, challenge({ epoch: 3, mode: 'proof' })), 'challenge_unsupported')
+  const weaker = await verified()
+  assert.equal(await ended(weaker, challenge({ epoch: 1, mode: 'bearer' })), 'challenge_unsupported', 'a mode does not fall')
 })
 
 test('a node cannot settle for less than the mode that was asked for', async () => {
@@ -119,6 +121,11 @@ test('a node cannot settle for less than the mode that was asked for', async () 
   await settle()
   Sockets.last.welcome()
   assert.equal((await connection.closed).code, 'challenge_unsupported')
+  const content = connect('wss://node.example/ws', { WebSocket: Sockets, mode: 'bearer' })
+  await settle()
+  Sockets.last.welcome()
+  await content.ready()
+  content.close()
 })
 
 test('with pinned keys only what one of them signed is run', async () => {

@@ -35,9 +35,9 @@ test('answers are those of the golden vectors', async () => {
     const { hello, host, origin, connection: connectionId, top_origin: topOrigin } = vector
     globalThis.location = { origin, hostname: origin.replace('https://', ''), ancestorOrigins: topOrigin ? [topOrigin] : [] }
     const said = await answer(asked(vector), {
-      key: page, hello, clientNonce: b64u(vector.client_nonce), connectionId, host, origin, forms: [VM, printed], fetch,
+      key: page, hello, clientNonce: b64u(vector.client_nonce), connectionId, host, origin, mode: 'bearer', forms: [VM, printed], fetch,
     }).finally(() => delete globalThis.location)
-    const unsigned = answer(asked({ ...vector, form: 'source' }), { key: page, hello, connectionId, host, origin, forms: [source()] })
+    const unsigned = answer(asked({ ...vector, form: 'source' }), { key: page, hello, connectionId, host, origin, mode: 'bearer', forms: [source()] })
     await assert.rejects(unsigned, { code: 'program_unsigned' })
     assert.equal(Buffer.from(page.thumbprint).toString('base64url'), vector.thumbprint)
     assert.deepEqual([said.challenge, said.epoch, said.origin, said.topOrigin], [vector.challenge, vector.epoch, origin, topOrigin ?? undefined])
