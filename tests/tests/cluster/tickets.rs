@@ -108,6 +108,23 @@ async fn a_proof_counts_once_in_the_whole_cluster_and_not_at_all_without_its_own
 }
 
 #[tokio::test]
+async fn the_balancer_passes_tickets_and_proofs_on_and_nobodys_word_on_who_calls() {
+    let greeting = "[[protected]]\npath = \"/greeting\"\nmode = \"proof\"\nbody = { greeting = \"Hello\" }";
+    let cluster = ClusterPlan::new().toml("[authorizer]\nmode = \"ticket\"").toml(greeting).balanced().start().await;
+    let mut socket = cluster.dial_balanced().verified().await;
+    let ticket = socket.ticket().await;
+    let (public, admin) = (cluster.balancer().public, cluster.balancer().admin);
+    for counter in 1..=6 {
+        let proof = socket.prove(&ticket, "GET", &format!("{public}/greeting"), counter);
+        let called = http::get(&format!("http://{public}/greeting")).proof(&ticket, &proof).send().await;
+        assert_eq!(called.status, 200, "{}", called.text());
+        let asked = http::get(&format!("http://{admin}/authorize")).ticket(&ticket);
+        let asked = asked.header("X-Countersign-Subject", "root").header("X_Countersign.Subject", "root").send().await;
+        assert_eq!((asked.status, asked.header("x-countersign-subject")), (200, Some("-")), "{}", asked.text());
+    }
+}
+
+#[tokio::test]
 async fn tickets_outlive_an_outage_of_redis_and_its_memory() {
     let mut cluster = start().await;
     let (mut socket, _) = page(&cluster, 0).await;
