@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cluster::Bus;
-use crate::config::AuthorizerSettings;
+use crate::config::{AuthorizerSettings, Mode};
 use crate::edge::IdentityHeaders;
 use crate::registry::{Entry, RegistryUnavailable};
 use crate::telemetry::Metrics;
@@ -33,6 +33,8 @@ pub struct Known {
     pub issuer: Option<String>,
     /// Its challenge was answered.
     pub verified: bool,
+    /// The least that calls in its name must show.
+    pub mode: Mode,
     /// Seconds since the Unix epoch.
     pub expires_at: Option<u64>,
     /// What an allow says of it.
@@ -41,9 +43,9 @@ pub struct Known {
 
 impl From<Entry> for Known {
     fn from(entry: Entry) -> Self {
-        let (subject, issuer) = (entry.principal, entry.issuer);
-        let headers = Arc::new(IdentityHeaders::new(subject.as_deref(), issuer.as_deref(), entry.origin.as_deref()));
-        Self { node: entry.node, subject, issuer, verified: entry.verified, expires_at: entry.expires_at, headers }
+        let Entry { node, principal: subject, issuer, origin, verified, mode, expires_at, .. } = entry;
+        let headers = Arc::new(IdentityHeaders::new(subject.as_deref(), issuer.as_deref(), origin.as_deref()));
+        Self { node, subject, issuer, verified, mode, expires_at, headers }
     }
 }
 

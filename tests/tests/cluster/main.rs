@@ -5,7 +5,8 @@
 //! of two issuers are kept apart ([`issuers`]), what is closed is denied everywhere ([`revocation`]), a killed node is forgotten
 //! ([`node_loss`]), Redis may go and come back in any state ([`redis_loss`]), or be replaced by its replica ([`failover`]), the slots
 //! of a Redis Cluster may move ([`slots`]), one node may lose its way to it ([`partition`]), a slow one delays nobody
-//! ([`slow_redis`]), a node needs no right that it is not given ([`least_privilege`]), one command starts it all
+//! ([`slow_redis`]), a node needs no right that it is not given ([`least_privilege`]), a ticket is good everywhere and a
+//! proof once ([`tickets`]), one command starts it all
 //! ([`local_cluster`]), nodes of a later version may join ([`two_versions`]), and a user that ends does so on all of them
 //! ([`users`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
@@ -23,5 +24,6 @@ mod redis_loss;
 mod revocation;
 mod slots;
 mod slow_redis;
+mod tickets;
 mod two_versions;
 mod users;
