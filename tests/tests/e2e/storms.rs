@@ -155,6 +155,10 @@ async fn repeated_hellos_get_one_challenge_and_end_with_4429() {
         let hello = Frame::new(TEXT, hello.to_string());
         socket.send(std::slice::from_ref(&hello)).await;
         while !is_challenge(&socket.frame().await.expect("a challenge")) {}
+        // A second one is refused, and does no more.
+        socket.send(std::slice::from_ref(&hello)).await;
+        let refused = socket.frame().await.expect("a reply");
+        assert!(String::from_utf8_lossy(&refused.payload).contains("hello was said before"), "{refused:?}");
         socket.send(&vec![hello; 150]).await;
         socket
     })
