@@ -10,7 +10,8 @@
 //! - [`transcript`]: unambiguous bytes under every MAC.
 //! - [`issue`]: a fresh challenge and the answer to expect.
 //! - [`answer`], [`verdict`]: a client's claim, and the one judgement on it.
-//! - [`session`], [`permits`]: the actor that holds the expected answer until a verdict, and the bound on their number.
+//! - [`session`]: the actor that holds the expected answer until a verdict.
+//! - [`permits`], [`failures`]: the bounds on challenges that are pending, and on those that fail.
 //!
 //! Invariants: one attempt per challenge; nothing that a client sends chooses what is expected of it; no lossy operation
 //! can collapse the lanes; nothing stays pending past its deadline and [`GRACE`]. A program proves neither a human nor a
@@ -19,6 +20,7 @@
 mod answer;
 mod bytecode;
 mod evaluate;
+mod failures;
 mod generate;
 mod instruction;
 mod issue;
@@ -38,12 +40,13 @@ mod regressions;
 pub use answer::{Answer, ChallengeId, EchoAnswer, NativeAnswer};
 pub use bytecode::{BytecodeError, Disguise};
 pub use evaluate::{EvaluateError, evaluate};
+pub use failures::{FailureRates, FailuresOf, TooManyFailures};
 pub use generate::{Constants, Shape, ShapeError, generate};
 pub use instruction::{Binary, Instruction, Odd, Register, Shift, ShiftBy, Unary};
 pub use issue::{Decoy, IssueError, Issued, Issuer};
 pub use lanes::Lanes;
 pub use page::PageOrigin;
-pub use permits::{PendingPermit, PendingPermits};
+pub use permits::{Claimant, PendingFull, PendingPermit, PendingPermits};
 pub use print::print;
 pub use program::{FUEL_MAX, OPERATIONS_MAX, Program, ProgramError};
 pub use session::{ChallengeSession, Concluded, GRACE, SessionHandle};

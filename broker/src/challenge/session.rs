@@ -65,7 +65,7 @@ struct Report {
     to: Recipient<Concluded>,
     metrics: Arc<Metrics>,
     /// Room among the pending challenges, given back with the verdict.
-    _permit: PendingPermit,
+    permit: PendingPermit,
 }
 
 impl ChallengeSession {
@@ -73,7 +73,7 @@ impl ChallengeSession {
     #[must_use]
     pub fn open(pending: Pending, permit: PendingPermit, to: Recipient<Concluded>, metrics: Arc<Metrics>) -> SessionHandle {
         metrics.challenges_pending.inc();
-        let report = Report { epoch: pending.epoch, verdict: None, to, metrics, _permit: permit };
+        let report = Report { epoch: pending.epoch, verdict: None, to, metrics, permit };
         SessionHandle { session: Self { open: Some(Open { pending, report }) }.start() }
     }
 
@@ -154,6 +154,9 @@ impl Drop for Report {
         let label = verdict.map_or(VerdictLabel::Abandoned, Verdict::label);
         self.metrics.challenge_verdicts.of(label).inc();
         if let Some(verdict) = verdict {
+            if verdict.is_failure() {
+                self.permit.failed(tokio::time::Instant::now().into_std());
+            }
             // One message in the life of a session; a connection that is gone needs none.
             self.to.do_send(Concluded { epoch: self.epoch, verdict });
         }

@@ -50,6 +50,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Is the client, or whoever is in its place, to blame?
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::WrongAnswer | Self::OriginMismatch | Self::Late)
+    }
+
     /// The verdict in metrics.
     #[must_use]
     pub const fn label(self) -> VerdictLabel {

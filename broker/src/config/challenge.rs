@@ -22,6 +22,16 @@ pub struct ChallengeSettings {
     pub program_operations: usize,
     /// Challenges waiting for an answer, on this node; a handshake that would pass it is refused with 503.
     pub pending_max: usize,
+    /// The same per network prefix: the /24 of an IPv4 address, the /64 of an IPv6 address. 0: no bound.
+    pub pending_per_network_max: usize,
+    /// The same per origin. 0: no bound.
+    pub pending_per_origin_max: usize,
+    /// Failed challenges (wrong, late, no `hello`) per network prefix and minute; then its handshakes are refused with 429 until the minute is
+    /// over. 0: any number.
+    pub failures_per_network_per_minute: u32,
+    /// Failed challenges per origin and minute; then networks that failed themselves are borne a tenth of their own
+    /// limit. 0: any number.
+    pub failures_per_origin_per_minute: u32,
 }
 
 impl Default for ChallengeSettings {
@@ -35,6 +45,10 @@ impl Default for ChallengeSettings {
             on_failure: OnFailure::Close,
             program_operations: 128,
             pending_max: 20_000,
+            pending_per_network_max: 2_000,
+            pending_per_origin_max: 10_000,
+            failures_per_network_per_minute: 300,
+            failures_per_origin_per_minute: 3_000,
         }
     }
 }

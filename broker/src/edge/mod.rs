@@ -11,7 +11,7 @@ mod tls;
 mod upgraded;
 mod vouch;
 
-pub use address::{ClientAddress, network};
+pub use address::{ClientAddress, network, prefix};
 pub use cors::Cors;
 pub use error::{Refusal, refuse};
 pub use listener::{ListenerSpec, bind, serve, worker_count};

@@ -97,10 +97,11 @@ impl Connection {
         }
     }
 
-    /// No challenge will be sent any more: its room is for others, also while this socket stays open.
-    pub(super) fn give_up_challenge(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.ground.permit = None;
+    /// No challenge will be sent any more: its room is for others, also while this socket stays open, and the failure is
+    /// charged.
+    pub(super) fn hello_never_came(&mut self) {
+        if let Some(permit) = self.open.as_mut().and_then(|open| open.ground.permit.take()) {
+            permit.failed(received_at());
         }
     }
 

@@ -51,6 +51,8 @@ pub struct HandshakeRefusal {
     pub message: &'static str,
     /// How it is counted.
     pub outcome: HandshakeOutcome,
+    /// When to come again, where more is known of it than the status says.
+    pub retry_after_seconds: Option<u64>,
 }
 
 impl HandshakeRefusal {
@@ -88,10 +90,36 @@ impl HandshakeRefusal {
         HandshakeOutcome::Unavailable,
     );
 
+    /// 503: too many challenges are pending, of this node, network or origin. Which is not told.
+    pub const CHALLENGES_FULL: Self = Self {
+        // Until then, those that say nothing are gone.
+        retry_after_seconds: Some(5),
+        ..Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_challenges",
+            "too many challenges wait for an answer, try again",
+            HandshakeOutcome::Unavailable,
+        )
+    };
+
+    /// 429: too many challenges failed in this network.
+    #[must_use]
+    pub const fn failures(retry_after_seconds: u64) -> Self {
+        Self {
+            retry_after_seconds: Some(retry_after_seconds),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_failures",
+                "too many challenges failed in this network, wait",
+                HandshakeOutcome::QuotaExceeded,
+            )
+        }
+    }
+
     /// A refusal.
     #[must_use]
     pub const fn new(status: StatusCode, error: &'static str, message: &'static str, outcome: HandshakeOutcome) -> Self {
-        Self { status, error, message, outcome }
+        Self { status, error, message, outcome, retry_after_seconds: None }
     }
 
     /// 403, in the words of its case; the code is one for all.
@@ -131,6 +159,9 @@ impl HandshakeRefusal {
                 insert(header::UPGRADE, "websocket");
             }
             _ => {}
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         cors.decorate(request.headers(), headers);
         response

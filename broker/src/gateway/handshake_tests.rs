@@ -226,6 +226,8 @@ fn refusals_carry_what_their_status_asks_for() {
     assert_eq!(header(HandshakeRefusal::TOKEN_INVALID, "www-authenticate").as_deref(), Some("Bearer error=\"invalid_token\""));
     assert_eq!(header(HandshakeRefusal::QUOTA, "retry-after").as_deref(), Some("1"));
     assert_eq!(header(HandshakeRefusal::UNAVAILABLE, "retry-after").as_deref(), Some("1"));
+    assert_eq!(header(HandshakeRefusal::CHALLENGES_FULL, "retry-after").as_deref(), Some("5"));
+    assert_eq!(header(HandshakeRefusal::failures(42), "retry-after").as_deref(), Some("42"));
     let version = check("/ws", &[("sec-websocket-version", "8")]).unwrap_err();
     assert_eq!(header(version, "sec-websocket-version").as_deref(), Some("13"));
     assert_eq!(header(HandshakeRefusal::ORIGIN, "www-authenticate"), None);

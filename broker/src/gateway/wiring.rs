@@ -81,7 +81,7 @@ impl Effects for Wiring<'_> {
         let timeout = self.ground.worker.gateway.session.challenge.hello_timeout_ms.duration();
         let late = |connection: &mut Connection, ctx: &mut WebsocketContext<Connection>| {
             connection.happen(Event::HelloDeadline, ctx);
-            connection.give_up_challenge();
+            connection.hello_never_came();
         };
         self.ground.hello_timer = Some(self.ctx.run_later(timeout, late));
     }

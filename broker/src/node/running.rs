@@ -140,7 +140,7 @@ impl Node {
             supervisor: ConnectionSupervisor::new(settings.gateway.limits.clone(), live, Arc::clone(&metrics)),
             verifier: identity.verifier(),
             issuer: Issuer::new(settings.challenge.program_operations)?,
-            permits: PendingPermits::new(settings.challenge.pending_max, Arc::clone(&metrics)),
+            permits: PendingPermits::new(&settings.challenge, std::time::Instant::now(), Arc::clone(&metrics)),
             handshakes: Semaphore::new(settings.gateway.limits.handshakes_in_flight_max),
             keeper,
             publisher,

@@ -28,7 +28,7 @@ label! {
         TokenMissing => "token_missing",
         /// 401: token does not verify.
         TokenInvalid => "token_invalid",
-        /// 429: quota of an address or principal.
+        /// 429: quota of an address or principal, or too many failed challenges.
         QuotaExceeded => "quota_exceeded",
         /// 503: node full, draining or unable to judge.
         Unavailable => "unavailable",
@@ -178,8 +178,16 @@ label! {
         HubQueue => "hub_queue",
         /// Incomplete message.
         MessageAssembly => "message_assembly",
-        /// Challenges pending.
+        /// Challenges pending on the node.
         PendingChallenges => "pending_challenges",
+        /// Challenges pending of one network.
+        PendingPerNetwork => "pending_per_network",
+        /// Challenges pending of one origin.
+        PendingPerOrigin => "pending_per_origin",
+        /// Failed challenges of one network.
+        FailuresPerNetwork => "failures_per_network",
+        /// Failed challenges of one origin.
+        FailuresPerOrigin => "failures_per_origin",
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each module holds one promise: the wire below ([`rfc6455`]), the socket's life ([`gateway`]), the two systems whose clients
 //! must keep working ([`secured_socket`], [`domain_security`]), the answer to a proxy ([`authorizer`]), delivery ([`channels`]),
 //! the page ([`demo_page`]), the client for pages ([`sdk`]), going away ([`drain`]), many sockets at once ([`scale`]),
+//! floods of challenges ([`floods`]),
 //! the command line ([`config_cli`]) and
 //! what a scrape shows ([`metrics`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
@@ -14,6 +15,7 @@ mod config_cli;
 mod demo_page;
 mod domain_security;
 mod drain;
+mod floods;
 mod gateway;
 mod handshake;
 mod limits;

@@ -112,6 +112,8 @@ fn check_challenge(settings: &Settings, findings: &mut Findings) {
     findings.millis("challenge.answer_timeout_ms", challenge.answer_timeout_ms, 2_000..=30_000);
     findings.range("challenge.program_operations", challenge.program_operations, 32..=1_024);
     findings.range("challenge.pending_max", challenge.pending_max, 1..=COUNT_MAX);
+    findings.range("challenge.pending_per_network_max", challenge.pending_per_network_max, 0..=COUNT_MAX);
+    findings.range("challenge.pending_per_origin_max", challenge.pending_per_origin_max, 0..=COUNT_MAX);
     let forms = &challenge.forms;
     let twice = (1..forms.len()).find(|place| forms[..*place].contains(&forms[*place]));
     if let Some(place) = twice {
