@@ -1,7 +1,8 @@
-//! Bounds per key: of addresses, principals, networks, origins.
+//! Bounds per key – of addresses, principals, networks, origins – and per minute.
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Places per key; a key without a place taken costs nothing, so the table is as large as what is held, and no larger.
@@ -61,6 +62,39 @@ impl<K: Eq + Hash> Quota<K> {
     }
 }
 
+/// Counts within a minute, and tells once when there are more than so many.
+#[derive(Debug, Default)]
+pub struct PerMinute {
+    limit: u32,
+    /// The minute above, the count below.
+    seen: AtomicU64,
+}
+
+impl PerMinute {
+    /// Tells at the first one above the limit; 0: never, and nothing is counted.
+    #[must_use]
+    pub const fn new(limit: u32) -> Self {
+        Self { limit, seen: AtomicU64::new(0) }
+    }
+
+    /// Counts one more. True for exactly one of a minute: the first above the limit.
+    ///
+    /// `minute` is asked for only where there is a limit; minutes count from anywhere, and their lower 32 bits tell them apart.
+    pub fn passes(&self, minute: impl FnOnce() -> u64) -> bool {
+        if self.limit == 0 {
+            return false;
+        }
+        let minute = minute() << 32;
+        let next = |seen: u64| {
+            let count = if seen & !u64::from(u32::MAX) == minute { seen & u64::from(u32::MAX) } else { 0 };
+            minute | (count + 1).min(u32::MAX.into())
+        };
+        let before = self.seen.fetch_update(Ordering::AcqRel, Ordering::Acquire, |seen| Some(next(seen)));
+        let count = |seen: u64| next(seen) & u64::from(u32::MAX);
+        before.is_ok_and(|seen| count(seen) == u64::from(self.limit) + 1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +110,16 @@ mod tests {
             quota.give_back(&key);
         }
         assert!(quota.is_empty());
+    }
+
+    #[test]
+    fn the_first_above_the_limit_is_told_once_a_minute() {
+        let busy = PerMinute::new(2);
+        let told = |minute| (0..5).map(|_| busy.passes(|| minute)).collect::<Vec<_>>();
+        assert_eq!(told(7), [false, false, true, false, false]);
+        assert_eq!(told(8), [false, false, true, false, false]);
+        assert!(!busy.passes(|| 9) && !busy.passes(|| 9) && !busy.passes(|| 10));
+        assert!(!PerMinute::new(0).passes(|| panic!("no clock is read without a limit")));
     }
 
     #[test]

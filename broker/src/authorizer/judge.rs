@@ -161,7 +161,11 @@ impl Authorizer {
     /// The owner's word, else what is remembered.
     fn judge_at_once(&self, id: ConnectionId) -> Option<(Result<Arc<IdentityHeaders>, Refused>, DecisionSource)> {
         if let Some(connection) = self.parts.live.get(id) {
-            let judged = judge_live(&connection, unix_now(), self.parts.expiry_ends_connection);
+            let now = unix_now();
+            let judged = judge_live(&connection, now, self.parts.expiry_ends_connection);
+            if judged.is_ok() {
+                connection.called(now);
+            }
             return Some((judged, DecisionSource::Owner));
         }
         let known = self.cache.get(id)?;

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::units::Millis;
+use super::units::{Millis, Seconds};
 
 /// The challenge that a connection must answer to become verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub struct ChallengeSettings {
     /// Failed challenges per origin and minute; then networks that failed themselves are borne a tenth of their own
     /// limit. 0: any number.
     pub failures_per_origin_per_minute: u32,
+    /// When a verified connection is challenged again.
+    pub again: AgainSettings,
 }
 
 impl Default for ChallengeSettings {
@@ -49,7 +51,27 @@ impl Default for ChallengeSettings {
             pending_per_origin_max: 10_000,
             failures_per_network_per_minute: 300,
             failures_per_origin_per_minute: 3_000,
+            again: AgainSettings::default(),
         }
+    }
+}
+
+/// When a verified connection of a native client is challenged again. It stays verified until that challenge fails, which ends
+/// it as `on_failure` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgainSettings {
+    /// It sent more messages than this within a minute. 0: however many.
+    pub messages_per_minute: u32,
+    /// More calls than this were allowed in its name within a minute, by the node that owns it. 0: however many.
+    pub calls_per_minute: u32,
+    /// So long after it was last verified, drawn from the upper half. 0: never. Otherwise at least 60.
+    pub every_seconds: Seconds,
+}
+
+impl Default for AgainSettings {
+    fn default() -> Self {
+        Self { messages_per_minute: 0, calls_per_minute: 0, every_seconds: Seconds(0) }
     }
 }
 

@@ -16,12 +16,13 @@ use super::shared::Worker;
 use super::supervisor::Admission;
 use super::vitals::Vitals;
 use super::wiring::Wiring;
-use crate::challenge::{Concluded, Issued, PendingPermit, SessionHandle};
+use crate::challenge::{Binding, Concluded, Issued, PendingPermit, SessionHandle};
 use crate::close::CloseReason;
 use crate::edge::SocketControl;
 use crate::hub::encode_post;
+use crate::quota::PerMinute;
 use crate::registry::{ConnectionState, LiveConnection, Mailbox, PostError};
-use crate::telemetry::ConnectionStateLabel;
+use crate::telemetry::{AgainCause, ConnectionStateLabel};
 
 /// One socket.
 ///
@@ -47,6 +48,8 @@ pub(super) struct Birth {
 struct Open {
     session: Session,
     assembler: Assembler,
+    /// Messages since it was verified, for `challenge.again`.
+    busy: PerMinute,
     ground: Ground,
 }
 
@@ -63,6 +66,8 @@ pub(super) struct Ground {
     pub(super) followups: VecDeque<Followup>,
     pub(super) issued: Option<Issued>,
     pub(super) permit: Option<PendingPermit>,
+    /// What every challenge of a native client is bound to.
+    pub(super) binding: Option<Arc<Binding>>,
     pub(super) challenge: Option<SessionHandle>,
     pub(super) hello_timer: Option<SpawnHandle>,
     /// Messages on which a route's template failed.
@@ -108,6 +113,15 @@ impl Connection {
         }
     }
 
+    /// A verified client that sends more than it should shows again what it is.
+    fn challenge_if_busy(&mut self, ctx: &mut WebsocketContext<Self>) {
+        let Some(open) = &self.open else { return };
+        let minute = || open.ground.opened_at.elapsed().as_secs() / 60;
+        if open.session.is_verified() && open.busy.passes(minute) {
+            self.happen(Event::ChallengeAgain(AgainCause::Messages), ctx);
+        }
+    }
+
     /// A frame of the client. After our own close only the client's is waited for.
     fn frame(&mut self, message: ws::Message, ctx: &mut WebsocketContext<Self>) {
         let Some(open) = &mut self.open else { return };
@@ -120,6 +134,7 @@ impl Connection {
             Ok(Assembled::Text(text)) => {
                 open.ground.heard();
                 self.happen(Event::Text(&text), ctx);
+                self.challenge_if_busy(ctx);
             }
             Ok(Assembled::Binary(bytes)) => {
                 open.ground.heard();
@@ -204,7 +219,8 @@ impl Handler<Concluded> for Connection {
     type Result = ();
 
     fn handle(&mut self, concluded: Concluded, ctx: &mut Self::Context) {
-        self.happen(Event::Verdict(concluded.verdict.label()), ctx);
+        let Concluded { epoch, verdict } = concluded;
+        self.happen(Event::Verdict { epoch, verdict: verdict.label() }, ctx);
     }
 }
 
@@ -221,7 +237,8 @@ impl Open {
             posted_bytes_max: limits.outbound_queue_max_bytes,
         };
         let facts = session.facts();
-        let live = Arc::new(LiveConnection::new(
+        let again = &gateway.session.challenge.again;
+        let live = LiveConnection::new(
             facts.id,
             gateway.next_generation(),
             facts.origin.clone(),
@@ -229,7 +246,8 @@ impl Open {
             facts.principal.clone(),
             gateway.clock.millis(),
             Box::new(mailbox),
-        ));
+        );
+        let live = Arc::new(live.challenged_after_calls(again.calls_per_minute));
         gateway.supervisor.live.insert(Arc::clone(&live));
         gateway.keeper.register(super::wiring::entry(&gateway, &live));
         gateway.metrics.connections.of(ConnectionStateLabel::Accepted).inc();
@@ -243,6 +261,7 @@ impl Open {
         let address = live.address.map(tracing::field::display);
         tracing::info!(connection = ?live.id, origin = live.origin, address, "connection opened");
         let assembler = Assembler::default();
+        let busy = PerMinute::new(again.messages_per_minute);
         let ground = Ground {
             worker,
             vitals,
@@ -252,6 +271,7 @@ impl Open {
             followups: VecDeque::new(),
             issued: None,
             permit,
+            binding: None,
             challenge: None,
             hello_timer: None,
             route_failures: 0,
@@ -259,7 +279,7 @@ impl Open {
             client_code: None,
             _admission: admission,
         };
-        Self { session, assembler, ground }
+        Self { session, assembler, busy, ground }
     }
 }
 
@@ -322,6 +342,11 @@ struct PostedRoom {
     bytes: usize,
 }
 
+/// An order to challenge again.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct ChallengeNow(AgainCause);
+
 /// An order to close.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -342,6 +367,11 @@ impl Mailbox for SocketMailbox {
         }
         self.connection.do_send(Posted { payload, _room: room });
         Ok(())
+    }
+
+    fn challenge(&self, cause: AgainCause) {
+        // Bounded by who calls: once a minute for its calls, and a server with an API key.
+        self.connection.do_send(ChallengeNow(cause));
     }
 
     fn close(&self, reason: CloseReason) {
@@ -369,6 +399,14 @@ impl Handler<Posted> for Connection {
             // A full queue has closed the connection by itself.
             let _ = outbox.push_frame(encode_post(outbox.dialect(), &posted.payload));
         }
+    }
+}
+
+impl Handler<ChallengeNow> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, ChallengeNow(cause): ChallengeNow, ctx: &mut Self::Context) {
+        self.happen(Event::ChallengeAgain(cause), ctx);
     }
 }
 

@@ -201,9 +201,12 @@ fn hello(text: &str) -> Option<Request> {
 
 /// Reads an answer. A malformed one is an attempt too.
 fn answer(text: &str) -> Answer {
-    arguments(text).map_or(Answer::Malformed, |AnswerArguments { challenge, epoch, origin, top_origin, mac, signature, .. }| {
-        Answer::Native(NativeAnswer { challenge, epoch, origin, top_origin, mac, signature })
-    })
+    arguments(text).map_or(
+        Answer::Malformed,
+        |AnswerArguments { challenge, epoch, origin, top_origin, mac, signature, .. }| {
+            Answer::Native(NativeAnswer { challenge, epoch, origin, top_origin, mac, signature })
+        },
+    )
 }
 
 /// A member that is there: `null` is a value of another kind, not absence.
@@ -371,14 +374,12 @@ mod tests {
             }
         };
         assert_eq!(hello(r#""vm","source""#, ""), (OfferedForms { vm: true, source: true }, Mode::Bearer));
+        assert_eq!(hello(r#""vm","hologram""#, r#","mode":"proof""#), (OfferedForms { vm: true, source: false }, Mode::Proof));
         assert_eq!(
-            hello(r#""vm","hologram""#, r#","mode":"proof""#),
-            (OfferedForms { vm: true, source: false }, Mode::Proof)
-        );
-        assert_eq!(
-            request(
-                &format!(r#"{{"id":1,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://a","topOrigin":"https://b","mac":"{nonce}","signature":"{}"}}"#, "A".repeat(86))
-            ),
+            request(&format!(
+                r#"{{"id":1,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://a","topOrigin":"https://b","mac":"{nonce}","signature":"{}"}}"#,
+                "A".repeat(86)
+            )),
             Request::Answer(Answer::Native(NativeAnswer {
                 challenge: ChallengeId::from_bytes([0; 16]),
                 epoch: 0,
@@ -475,7 +476,9 @@ mod tests {
             format!(r#","challenge":"{}B","epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}""#, &n22[1..]),
             format!(r#","challenge":"{n22}","epoch":0,"origin":"o","topOrigin":null,"mac":"{n43}","signature":"{n86}""#),
             format!(r#","challenge":"{n22}","epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}","more":1"#),
-            format!(r#","challenge":"{n22}","epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}","lanes":[1,2,3,4,5,6,7,8]"#),
+            format!(
+                r#","challenge":"{n22}","epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}","lanes":[1,2,3,4,5,6,7,8]"#
+            ),
             format!(r#","challenge":"{n22}","epoch":0,"epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}""#),
             r#","error":"could not run the program""#.to_owned(),
         ] {

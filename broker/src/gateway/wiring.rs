@@ -14,13 +14,14 @@ use super::request::Token;
 use super::session::{ChallengeFrame, Effects, Event, PublishError, SubscribeError};
 use super::shared::Gateway;
 use super::template::TemplateError;
-use crate::challenge::{Answer, Binding, ChallengeSession, Hello, Pending};
+use crate::backoff::Backoff;
+use crate::challenge::{Answer, Binding, ChallengeSession, Claimant, Hello, Pending};
 use crate::close::CloseReason;
 use crate::config::{ChallengeForm, Mode};
 use crate::hub;
 use crate::identity::{Principal, TokenRefusal};
 use crate::registry::{Bound, ConnectionState, Entry, LiveConnection};
-use crate::telemetry::{ConnectionStateLabel, LimitHit};
+use crate::telemetry::{AgainCause, ConnectionStateLabel, LimitHit};
 
 /// The effects of a session, made real.
 pub(super) struct Wiring<'a> {
@@ -90,34 +91,25 @@ impl Effects for Wiring<'_> {
         if let Some(timer) = self.ground.hello_timer.take() {
             self.ctx.cancel_future(timer);
         }
-        let Ground { worker, live, host, .. } = &*self.ground;
+        let Ground { live, host, .. } = &*self.ground;
         let binding = hello.map(|hello| Arc::new(Binding { hello, host: Arc::clone(host) }));
-        let mode = binding.as_ref().map_or(Mode::Bearer, |binding| binding.hello.mode);
         if let Some(Binding { hello, .. }) = binding.as_deref() {
             // A session asks once, so this is the first binding.
-            live.bind(Bound { key: hello.key.clone(), mode });
+            live.bind(Bound { key: hello.key.clone(), mode: hello.mode });
         }
-        let issued = worker.gateway.issuer.issue(live.id, 0, live.origin.as_deref(), form, binding.as_ref());
-        let followup = match issued {
-            Ok(issued) => {
-                let frame = ChallengeFrame {
-                    challenge_id: *issued.challenge_id.as_bytes(),
-                    epoch: issued.epoch,
-                    server_nonce: issued.server_nonce,
-                    form: issued.form,
-                    program: issued.program.clone(),
-                    mode,
-                    decoy: issued.decoy.clone(),
-                };
-                self.ground.issued = Some(issued);
-                Followup::Issued(frame)
-            }
-            Err(error) => {
-                tracing::error!(connection = ?live.id, %error, "challenge could not be made");
-                Followup::IssueFailed
-            }
-        };
-        self.ground.followups.push_back(followup);
+        self.ground.binding = binding;
+        self.make_challenge(form, 0);
+    }
+
+    fn issue_again(&mut self, form: ChallengeForm, epoch: u32, cause: AgainCause) -> bool {
+        let Ground { worker, live, .. } = &*self.ground;
+        let claimant = Claimant::new(live.address, live.origin.as_deref());
+        let Ok(permit) = worker.gateway.permits.try_acquire(claimant) else { return false };
+        worker.gateway.metrics.challenges_again.of(cause).inc();
+        tracing::debug!(connection = ?live.id, ?cause, epoch, "challenged again");
+        self.ground.permit = Some(permit);
+        self.make_challenge(form, epoch);
+        true
     }
 
     fn mark_challenged(&mut self) {
@@ -128,8 +120,10 @@ impl Effects for Wiring<'_> {
         let pending = Pending::new(self.ground.live.id, &issued, sent_at, deadline);
         let to = self.ctx.address().recipient();
         self.ground.challenge = Some(ChallengeSession::open(pending, permit, to, Arc::clone(&gateway.metrics)));
-        self.ground.live.advance(ConnectionState::Challenged);
-        self.ground.count_as(ConnectionStateLabel::Challenged);
+        // A connection that is challenged again stays what it is.
+        if self.ground.live.advance(ConnectionState::Challenged) {
+            self.ground.count_as(ConnectionStateLabel::Challenged);
+        }
     }
 
     fn judge(&mut self, answer: Answer) {
@@ -143,8 +137,24 @@ impl Effects for Wiring<'_> {
         if verified {
             self.ground.worker.gateway.keeper.verify(self.ground.live.id, self.ground.live.generation);
             self.ground.count_as(ConnectionStateLabel::Verified);
+            challenge_in_time(self.ground.worker.gateway.session.challenge.again.every_seconds.duration(), self.ctx);
         }
         verified
+    }
+
+    fn still_verified(&mut self) -> bool {
+        self.ground.live.state() == ConnectionState::Verified
+    }
+
+    fn mark_lapsed(&mut self) {
+        let Ground { worker, live, vitals, .. } = &*self.ground;
+        // This node's decisions end here; then the entry goes, which every other node is told of.
+        live.advance(ConnectionState::Lapsed);
+        worker.gateway.keeper.remove(live.id, live.generation);
+        let limits = &worker.gateway.settings.limits;
+        let first = limits.unverified_message_max_bytes;
+        vitals.inbound().set_limits(first.min(limits.frame_max_bytes), first.min(limits.message_max_bytes));
+        self.ground.count_as(ConnectionStateLabel::Lapsed);
     }
 
     fn raise_limits(&mut self) {
@@ -196,6 +206,48 @@ impl Effects for Wiring<'_> {
     fn close(&mut self, reason: CloseReason) {
         self.ground.vitals.close(reason);
     }
+}
+
+impl Wiring<'_> {
+    /// Makes a challenge over what is bound to the connection: `Issued` or `IssueFailed` follows.
+    fn make_challenge(&mut self, form: ChallengeForm, epoch: u32) {
+        let Ground { worker, live, binding, .. } = &*self.ground;
+        let mode = binding.as_ref().map_or(Mode::Bearer, |binding| binding.hello.mode);
+        let issued = worker.gateway.issuer.issue(live.id, epoch, live.origin.as_deref(), form, binding.as_ref());
+        let followup = match issued {
+            Ok(issued) => {
+                let frame = ChallengeFrame {
+                    challenge_id: *issued.challenge_id.as_bytes(),
+                    epoch: issued.epoch,
+                    server_nonce: issued.server_nonce,
+                    form: issued.form,
+                    program: issued.program.clone(),
+                    mode,
+                    decoy: issued.decoy.clone(),
+                };
+                self.ground.issued = Some(issued);
+                Followup::Issued(frame)
+            }
+            Err(error) => {
+                tracing::error!(connection = ?live.id, %error, "challenge could not be made");
+                Followup::IssueFailed
+            }
+        };
+        self.ground.followups.push_back(followup);
+    }
+}
+
+/// Challenges the connection again once in so long, for as long as it lives. Zero: never.
+fn challenge_in_time(every: Duration, ctx: &mut WebsocketContext<Connection>) {
+    if every.is_zero() {
+        return;
+    }
+    // Spread, so that connections which came together are not challenged together.
+    let pause = Backoff::new(every, every).pause();
+    ctx.run_later(pause, move |connection, ctx| {
+        connection.happen(Event::ChallengeAgain(AgainCause::Time), ctx);
+        challenge_in_time(every, ctx);
+    });
 }
 
 /// The registry's entry of a connection that just opened.

@@ -9,7 +9,7 @@ pub use family::{Counters, Gauges, Histograms, Label};
 pub use health::{Condition, Health, HealthReport, Readiness, configure};
 pub use logging::{LoggingError, init_logging};
 pub use metrics::{
-    AuthOutcome, BusDrop, BusGap, ConnectionStateLabel, CutReason, DecisionOutcome, DecisionSource, Direction,
+    AgainCause, AuthOutcome, BusDrop, BusGap, ConnectionStateLabel, CutReason, DecisionOutcome, DecisionSource, Direction,
     HandshakeOutcome, IssuerKind, LimitHit, Metrics, ProbeOutcome, RedisCall, RedisLinkLabel, RedisOutcome, TokenOutcome,
     VerdictLabel,
 };

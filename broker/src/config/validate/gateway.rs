@@ -46,7 +46,11 @@ fn check_hosts(gateway: &GatewaySettings, findings: &mut Findings) {
         match canonical {
             None => findings.add(key, format!("`{host}` is no host"), "write a name, with a port if clients dial one"),
             Some(canonical) if canonical != *host => {
-                findings.add(key, format!("`{host}` is not what clients see as their URL.host"), format!("write `{canonical}`"));
+                findings.add(
+                    key,
+                    format!("`{host}` is not what clients see as their URL.host"),
+                    format!("write `{canonical}`"),
+                );
             }
             Some(_) if gateway.hosts[..index].contains(host) => {
                 findings.add(key, format!("`{host}` is on the list twice"), "remove one");
@@ -133,6 +137,11 @@ fn check_challenge(settings: &Settings, findings: &mut Findings) {
     findings.range("challenge.pending_max", challenge.pending_max, 1..=COUNT_MAX);
     findings.range("challenge.pending_per_network_max", challenge.pending_per_network_max, 0..=COUNT_MAX);
     findings.range("challenge.pending_per_origin_max", challenge.pending_per_origin_max, 0..=COUNT_MAX);
+    findings.seconds("challenge.again.every_seconds", challenge.again.every_seconds, 0..=SECONDS_MAX);
+    if (1..60).contains(&challenge.again.every_seconds.0) {
+        let message = "a challenge would hardly be over before the next".to_owned();
+        findings.add("challenge.again.every_seconds", message, "write 60 or more, or 0 for never");
+    }
     let forms = &challenge.forms;
     let twice = (1..forms.len()).find(|place| forms[..*place].contains(&forms[*place]));
     if let Some(place) = twice {

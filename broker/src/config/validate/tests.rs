@@ -101,6 +101,7 @@ fn challenges_stay_within_their_range() {
         ("program_operations", "31"),
         ("program_operations", "1_025"),
         ("pending_max", "0"),
+        ("again.every_seconds", "59"),
         ("pending_per_network_max", "1_073_741_825"),
         ("pending_per_origin_max", "1_073_741_825"),
         ("hello_timeout_ms", "0"),

@@ -1,11 +1,15 @@
 //! All that one connection decides, as a state machine without an actor: an [`Event`] in, [`Effects`] out.
 //!
 //! Invariants:
-//! - A challenge moves forward only, and a connection becomes verified by one verdict on its one answer.
+//! - A challenge moves forward only, and a connection becomes verified by one verdict on its one answer. A further
+//!   challenge has an epoch of its own; while it is under way the connection stays verified, and it ends with a failure.
 //! - After a close nothing more happens but `$disconnect`, once, when the socket is gone.
 //! - Rules see the connection as it stands at each act, not as it stood when it opened.
 
 mod acts;
+mod again;
+#[cfg(test)]
+mod again_tests;
 mod effects;
 #[cfg(test)]
 mod seeds;
@@ -20,6 +24,7 @@ use countersign_node_proto::ConnectionId;
 
 pub use effects::{Effects, PublishError, SubscribeError};
 
+use self::again::Again;
 use self::turn::Turn;
 use super::request::ReplyTo;
 use super::routes::Routes;
@@ -28,7 +33,7 @@ use crate::challenge::Decoy;
 use crate::config::{Builtin, Carrier, ChallengeForm, ChallengeSettings, Fault, Mode, RouteSettings, Settings};
 use crate::hub::Dialect;
 use crate::identity::Principal;
-use crate::telemetry::VerdictLabel;
+use crate::telemetry::{AgainCause, VerdictLabel};
 
 /// What all sessions of a node share.
 #[derive(Debug)]
@@ -142,8 +147,15 @@ pub enum Event<'a> {
     Issued(ChallengeFrame),
     /// There is none: a fault of the node.
     IssueFailed,
-    /// How the challenge ended.
-    Verdict(VerdictLabel),
+    /// How a challenge ended.
+    Verdict {
+        /// Which of the connection's.
+        epoch: u32,
+        /// How.
+        verdict: VerdictLabel,
+    },
+    /// A verified client is to be challenged again.
+    ChallengeAgain(AgainCause),
     /// The time for `hello` is over.
     HelloDeadline,
     /// The new token verifies.
@@ -194,6 +206,12 @@ struct State {
     facts: Facts,
     life: Life,
     proof: Proof,
+    /// A further challenge, once verified.
+    again: Again,
+    /// Of the latest challenge.
+    epoch: u32,
+    /// What a native client's `hello` settled.
+    form: Option<ChallengeForm>,
     subscriptions: usize,
     messages: u64,
     /// Where the outcome of the one refresh under way goes.
@@ -218,8 +236,18 @@ impl Session {
     /// A connection whose handshake has succeeded.
     #[must_use]
     pub fn new(config: Arc<SessionConfig>, facts: Facts) -> Self {
-        let proof = Proof::NotDue;
-        Self { config, state: State { facts, life: Life::New, proof, subscriptions: 0, messages: 0, refresh: None } }
+        let state = State {
+            facts,
+            life: Life::New,
+            proof: Proof::NotDue,
+            again: Again::None,
+            epoch: 0,
+            form: None,
+            subscriptions: 0,
+            messages: 0,
+            refresh: None,
+        };
+        Self { config, state }
     }
 
     /// Handles one event; everything that follows from it goes through `effects`, in order.
