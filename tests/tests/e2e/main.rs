@@ -4,12 +4,13 @@
 //! ([`binding`]), the two systems whose clients must keep working ([`secured_socket`], [`domain_security`]), the answer to a
 //! proxy ([`authorizer`]), delivery ([`channels`]),
 //! the page ([`demo_page`]), the client for pages ([`sdk`]), going away ([`drain`]), many sockets at once ([`scale`]),
-//! floods of challenges ([`floods`]),
+//! floods of challenges ([`floods`]), further challenges ([`again`]),
 //! the command line ([`config_cli`]) and
 //! what a scrape shows ([`metrics`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(clippy::print_stderr, reason = "tests say what they measured")]
 
+mod again;
 mod authorizer;
 mod binding;
 mod channels;
