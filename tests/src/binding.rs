@@ -88,6 +88,7 @@ impl View {
         let lanes: Vec<u8> = result["lanes"].as_array().expect("lanes").iter().flat_map(lane).collect();
         let program = sha256(text("program").as_bytes());
         let epoch = u32::try_from(challenge["epoch"].as_u64().expect("an epoch")).expect("32 bits");
+        let work = work_of(challenge);
         let transcript = laid_out(&[
             b"countersign/answer/v1",
             self.version.as_bytes(),
@@ -103,7 +104,7 @@ impl View {
             self.top_origin.as_deref().unwrap_or_default().as_bytes(),
             &key.thumbprint(),
             text("mode").as_bytes(),
-            b"",
+            &work.map(|(bits, count)| vec![bits, count]).unwrap_or_default(),
             b"",
         ]);
         let mac_key = sha256(&laid_out(&[b"countersign/k/v1", &program, &lanes]));
@@ -116,8 +117,31 @@ impl View {
         if let Some(top_origin) = &self.top_origin {
             answer["topOrigin"] = json!(top_origin);
         }
+        if let Some((bits, count)) = work {
+            let bound = [bytes(text("challenge")), bytes(text("nonce")), key.thumbprint()];
+            answer["work"] = (0..count).map(|place| solve_puzzle(&bound, bits, place)).collect();
+        }
         answer
     }
+}
+
+/// Bits and count of the puzzles, if there are some.
+fn work_of(challenge: &Value) -> Option<(u8, u8)> {
+    let work = challenge.get("work")?;
+    let number = |name: &str| u8::try_from(work[name].as_u64().expect("a number")).expect("8 bits");
+    Some((number("bits"), number("count")))
+}
+
+/// The first number whose digest begins with so many zero bits.
+fn solve_puzzle([challenge, nonce, thumbprint]: &[Vec<u8>; 3], bits: u8, place: u8) -> u32 {
+    let solves = |solution: &u32| {
+        let puzzle = laid_out(&[b"countersign/work/v1", challenge, nonce, thumbprint, &[place], &solution.to_be_bytes()]);
+        let hash = sha256(&puzzle);
+        let zeros = hash.iter().take_while(|byte| **byte == 0).count();
+        let rest = hash.get(zeros).map_or(0, |byte| byte.leading_zeros());
+        zeros * 8 + rest as usize >= bits.into()
+    };
+    (0..=u32::MAX).find(solves).expect("there is one")
 }
 
 /// Fields with their places and lengths before them.

@@ -63,6 +63,19 @@ impl Page {
         origin: &str,
         sees: impl for<'a> FnOnce(&mut Terms<'a>),
     ) -> NativeAnswer {
+        self.answer_asked(connection, issued, host, origin, None, sees)
+    }
+
+    /// The same for a page that holds itself asked for this work.
+    fn answer_asked(
+        &self,
+        connection: &ConnectionId,
+        issued: &Issued,
+        host: &str,
+        origin: &str,
+        work: Option<&[u8; 2]>,
+        sees: impl for<'a> FnOnce(&mut Terms<'a>),
+    ) -> NativeAnswer {
         let program = program_digest(&issued.program);
         let mut terms = Terms {
             form: issued.form,
@@ -77,7 +90,7 @@ impl Page {
             top_origin: None,
             thumbprint: self.hello.key.thumbprint(),
             mode: self.hello.mode,
-            work: None,
+            work: work.map(<[u8; 2]>::as_slice),
             file: None,
         };
         sees(&mut terms);
@@ -91,6 +104,7 @@ impl Page {
             top_origin: terms.top_origin.map(str::to_owned),
             mac: AnswerMac(mac),
             signature: AnswerSignature(self.sign(&bind_message(&transcript, &mac))),
+            work: None,
         }
     }
 
@@ -221,6 +235,28 @@ impl Scene {
         Self { page, connection, issued, pending }
     }
 
+    /// The node asks for work too.
+    fn asking(issuer: &Issuer, work: Option<Work>) -> Self {
+        let Self { page, connection, issued, pending } = Self::new(issuer, 1);
+        let issued = issued.with_work(work);
+        let Pending { sent_at, deadline, .. } = pending;
+        let pending = Pending::new(connection, &issued, sent_at, deadline);
+        Self { page, connection, issued, pending }
+    }
+
+    /// The answer of a page that holds itself asked for this work, and does it.
+    fn worked(&self, work: Work) -> NativeAnswer {
+        let field = work.field();
+        let bound = WorkBound {
+            challenge: &self.issued.challenge_id,
+            server_nonce: &self.issued.server_nonce,
+            thumbprint: self.page.hello.key.thumbprint(),
+        };
+        let solution = |place| (0..).find(|solution| work.solves(bound, place, *solution)).unwrap();
+        let answer = self.page.answer_asked(&self.connection, &self.issued, HOST, ORIGIN, Some(&field), |_| ());
+        NativeAnswer { work: Some((0..work.count).map(solution).collect()), ..answer }
+    }
+
     fn answer(&self) -> NativeAnswer {
         self.page.answer(&self.connection, &self.issued, HOST, ORIGIN)
     }
@@ -283,6 +319,40 @@ fn what_page_and_node_see_differently_is_refused() {
     refused("mode", |terms| terms.mode = Mode::Proof);
     refused("work", |terms| terms.work = Some(&[0, 0]));
     refused("file", |terms| terms.file = Some(&[0]));
+}
+
+#[test]
+fn work_that_was_asked_for_is_done_and_no_other() {
+    let issuer = issuer();
+    let asked = Work { bits: 6, count: 3 };
+    let scene = || Scene::asking(&issuer, Some(asked));
+    let done = |change: fn(&mut NativeAnswer)| {
+        let scene = scene();
+        let mut answer = scene.worked(asked);
+        change(&mut answer);
+        scene.judge(answer)
+    };
+    assert_eq!(done(|_| ()), Verdict::Verified);
+    assert_eq!(done(|answer| answer.work = None), Verdict::WrongAnswer);
+    assert_eq!(done(|answer| answer.work = Some(vec![])), Verdict::WrongAnswer);
+    assert_eq!(done(|answer| answer.work.as_mut().unwrap().truncate(2)), Verdict::WrongAnswer);
+    assert_eq!(done(|answer| answer.work.as_mut().unwrap().swap(0, 1)), Verdict::WrongAnswer);
+    // Whoever took the bits out on their way made another transcript.
+    let (weaker, scene) = (Work { bits: 1, count: 3 }, scene());
+    assert_eq!(scene.judge_again(&scene.worked(weaker)), Verdict::WrongAnswer);
+    assert_eq!(scene.judge_again(&scene.answer()), Verdict::WrongAnswer);
+    let unasked = Scene::asking(&issuer, None);
+    assert_eq!(unasked.judge_again(&NativeAnswer { work: Some(vec![]), ..unasked.answer() }), Verdict::WrongAnswer);
+    assert_eq!(unasked.judge_again(&unasked.answer()), Verdict::Verified);
+}
+
+#[test]
+fn work_is_looked_at_after_the_mac_and_before_the_signature() {
+    let asked = Work { bits: 6, count: 3 };
+    let scene = Scene::asking(&issuer(), Some(asked));
+    let unsigned = NativeAnswer { signature: AnswerSignature([0; 64]), ..scene.worked(asked) };
+    assert_eq!(scene.judge_again(&unsigned), Verdict::BadSignature);
+    assert_eq!(scene.judge_again(&NativeAnswer { work: Some(vec![0; 3]), ..unsigned }), Verdict::WrongAnswer);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::program::ProgramError;
 use super::tape::Tapes;
 use super::transcript::Transcript;
 use super::verdict::{BoundProof, Expected, ExpectedProof};
+use super::work::Work;
 use crate::config::ChallengeForm;
 
 /// Fills with randomness or fails.
@@ -133,9 +134,29 @@ impl Issuer {
         let proof = binding.map_or(ExpectedProof::Lanes(lanes), |binding| {
             let program = program_digest(&program);
             let (binding, key) = (Arc::clone(binding), AnswerKey::derive(&program, &lanes));
-            ExpectedProof::Bound(BoundProof { key, binding, form, server_nonce, program })
+            ExpectedProof::Bound(BoundProof { key, binding, form, server_nonce, program, work: None })
         });
         Ok(Issued { challenge_id, epoch, server_nonce, form, program, decoy, expected: Expected { page, proof } })
+    }
+}
+
+impl Issued {
+    /// Asks for work too, of a native client: T holds it, and the answer must show it.
+    #[must_use]
+    pub fn with_work(mut self, work: Option<Work>) -> Self {
+        if let ExpectedProof::Bound(proof) = &mut self.expected.proof {
+            proof.work = work;
+        }
+        self
+    }
+
+    /// The work that is asked for.
+    #[must_use]
+    pub const fn work(&self) -> Option<Work> {
+        match &self.expected.proof {
+            ExpectedProof::Bound(proof) => proof.work,
+            ExpectedProof::Lanes(_) => None,
+        }
     }
 }
 

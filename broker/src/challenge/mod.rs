@@ -9,6 +9,7 @@
 //! - [`bytecode`], [`print`]: the two forms in which it is delivered: bytes for an interpreter, and a JavaScript function.
 //! - [`transcript`]: unambiguous bytes under every MAC.
 //! - [`binding`], [`mac`]: what an answer is bound to (socket, host, offer, page, key), and the MAC that says so.
+//! - [`work`]: puzzles that a busy node asks for beside the program; a rate limiter.
 //! - [`issue`]: a fresh challenge and the answer to expect.
 //! - [`answer`], [`verdict`]: a client's claim, and the one judgement on it.
 //! - [`session`]: the actor that holds the expected answer until a verdict.
@@ -36,12 +37,14 @@ mod session;
 mod tape;
 mod transcript;
 mod verdict;
+mod work;
 
 #[cfg(test)]
 mod binding_tests;
 #[cfg(test)]
 mod regressions;
 
+pub(crate) use answer::present;
 pub use answer::{Answer, AnswerMac, AnswerSignature, ChallengeId, EchoAnswer, NativeAnswer, base64url};
 pub use binding::{Binding, Hello, Terms, bind_message, hello_digest, program_digest};
 pub use bytecode::{BytecodeError, Disguise};
@@ -53,10 +56,11 @@ pub use issue::{Decoy, IssueError, Issued, Issuer};
 pub use lanes::Lanes;
 pub use mac::AnswerKey;
 pub use page::PageOrigin;
-pub use permits::{Claimant, PendingFull, PendingPermit, PendingPermits};
+pub use permits::{Claimant, Load, PendingFull, PendingPermit, PendingPermits};
 pub use print::print;
 pub use program::{FUEL_MAX, OPERATIONS_MAX, Program, ProgramError};
 pub use session::{ChallengeSession, Concluded, GRACE, SessionHandle};
 pub use tape::{ORIGIN_MAX, Tape, Tapes};
 pub use transcript::Transcript;
 pub use verdict::{BoundProof, Expected, ExpectedProof, Pending, Verdict};
+pub use work::{Work, WorkBound};

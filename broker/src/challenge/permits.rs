@@ -45,6 +45,30 @@ pub struct PendingPermit {
     claimant: Claimant,
 }
 
+/// How near to its bound the fullest of node, network and origin is, with the challenge in question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Load(u8);
+
+impl Load {
+    /// So many percent; more than 100 are 100.
+    #[must_use]
+    pub const fn of_percent(percent: u8) -> Self {
+        if percent > 100 { Self(100) } else { Self(percent) }
+    }
+
+    /// The larger share of these.
+    fn highest(shares: impl IntoIterator<Item = (usize, usize)>) -> Self {
+        let percent = |(taken, max): (usize, usize)| u8::try_from(taken.saturating_mul(100) / max.max(1)).unwrap_or(u8::MAX);
+        Self::of_percent(shares.into_iter().map(percent).max().unwrap_or_default())
+    }
+
+    /// 0 to 100.
+    #[must_use]
+    pub const fn percent(self) -> u8 {
+        self.0
+    }
+}
+
 /// Whose room is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PendingFull {
@@ -145,6 +169,15 @@ impl Quotas {
 }
 
 impl PendingPermit {
+    /// How much of what may pend is taken, this one included.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let Quotas { by_network, by_origin, taken, max, .. } = &*self.quotas;
+        let network = self.claimant.network.and_then(|network| by_network.used(&network));
+        let node = (taken.load(Ordering::Acquire), *max);
+        Load::highest([Some(node), network, by_origin.used(&self.claimant.origin)].into_iter().flatten())
+    }
+
     /// The challenge failed: its claimant is charged with it.
     pub fn failed(&self, now: Instant) {
         self.quotas.failures.count(&self.claimant, now);
@@ -211,6 +244,25 @@ mod tests {
         assert!(permits.try_acquire(Claimant::new(None, None)).is_ok());
         drop(held);
         assert!(permits.quotas.by_network.is_empty() && permits.quotas.by_origin.is_empty() && permits.taken() == 0);
+    }
+
+    #[test]
+    fn load_is_that_of_the_fullest() {
+        let settings = ChallengeSettings {
+            pending_max: 100,
+            pending_per_network_max: 4,
+            pending_per_origin_max: 10,
+            ..ChallengeSettings::default()
+        };
+        let (permits, _) = permits(settings);
+        let acquire = |address: &str, origin: &str| permits.try_acquire(claimant(address, origin)).unwrap();
+        let first = acquire("192.0.2.1", "https://a");
+        assert_eq!(first.load().percent(), 25, "one of four of its network");
+        let others: Vec<_> = (3..9).map(|network| acquire(&format!("192.0.{network}.1"), "https://a")).collect();
+        assert_eq!(first.load().percent(), 70, "seven of ten of its origin");
+        assert_eq!(acquire("198.51.100.1", "https://b").load().percent(), 25);
+        drop(others);
+        assert_eq!(first.load().percent(), 25);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct ChallengeSettings {
     /// Failed challenges per origin and minute; then networks that failed themselves are borne a tenth of their own
     /// limit. 0: any number.
     pub failures_per_origin_per_minute: u32,
+    /// Puzzles beside the program, while much is pending.
+    pub work: WorkSettings,
     /// When a verified connection is challenged again.
     pub again: AgainSettings,
 }
@@ -51,8 +53,32 @@ impl Default for ChallengeSettings {
             pending_per_origin_max: 10_000,
             failures_per_network_per_minute: 300,
             failures_per_origin_per_minute: 3_000,
+            work: WorkSettings::default(),
             again: AgainSettings::default(),
         }
+    }
+}
+
+/// Puzzles that native clients solve beside the program, while much is pending: a rate limiter, no more. Native programs solve
+/// them a hundred times as fast as pages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkSettings {
+    /// Ask for them.
+    pub enabled: bool,
+    /// Once this share of what may pend is taken, of the node, the network or the origin. 0: always.
+    pub from_percent: u8,
+    /// Leading zero bits of each puzzle from there on; each bit doubles the work. Range: 1 to 20.
+    pub bits: u8,
+    /// The same when all is taken; between, it rises in even steps.
+    pub bits_max: u8,
+    /// Puzzles of one challenge: the more, the more even the time. Range: 1 to 16.
+    pub count: u8,
+}
+
+impl Default for WorkSettings {
+    fn default() -> Self {
+        Self { enabled: false, from_percent: 50, bits: 8, bits_max: 12, count: 8 }
     }
 }
 

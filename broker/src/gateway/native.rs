@@ -15,7 +15,9 @@ use serde_json::value::RawValue;
 
 use super::request::{ErrorCode, Failure, OfferedForms, Request, Token, json};
 use super::session::ChallengeFrame;
-use crate::challenge::{Answer, AnswerMac, AnswerSignature, ChallengeId, Hello, NativeAnswer, base64url, hello_digest};
+use crate::challenge::{
+    Answer, AnswerMac, AnswerSignature, ChallengeId, Hello, NativeAnswer, Work, base64url, hello_digest, present,
+};
 use crate::config::{ChallengeForm, Mode};
 use crate::page_key::PageKey;
 
@@ -185,7 +187,9 @@ arguments!(AnswerArguments {
     #[serde(default, rename = "topOrigin", deserialize_with = "present")]
     top_origin: Option<String>,
     mac: AnswerMac,
-    signature: AnswerSignature
+    signature: AnswerSignature,
+    #[serde(default, deserialize_with = "present")]
+    work: Option<Vec<u32>>
 });
 
 /// Reads a hello. Forms that this node does not know are a newer client's; a mode that it does not know is one that it
@@ -203,15 +207,10 @@ fn hello(text: &str) -> Option<Request> {
 fn answer(text: &str) -> Answer {
     arguments(text).map_or(
         Answer::Malformed,
-        |AnswerArguments { challenge, epoch, origin, top_origin, mac, signature, .. }| {
-            Answer::Native(NativeAnswer { challenge, epoch, origin, top_origin, mac, signature })
+        |AnswerArguments { challenge, epoch, origin, top_origin, mac, signature, work, .. }| {
+            Answer::Native(NativeAnswer { challenge, epoch, origin, top_origin, mac, signature, work })
         },
     )
-}
-
-/// A member that is there: `null` is a value of another kind, not absence.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    String::deserialize(deserializer).map(Some)
 }
 
 /// `{"id":…,"ok":…}`
@@ -283,6 +282,9 @@ pub enum Push<'a> {
         answer_ms: u64,
         /// The least that REST calls in the connection's name must show.
         mode: &'static str,
+        /// Puzzles to solve too.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        work: Option<Work>,
     },
     /// The answer was right.
     Verified {
@@ -317,6 +319,7 @@ impl<'a> Push<'a> {
             program: &frame.program,
             answer_ms,
             mode: frame.mode.name(),
+            work: frame.work,
         }
     }
 
@@ -387,6 +390,7 @@ mod tests {
                 top_origin: Some("https://b".to_owned()),
                 mac: AnswerMac([0; 32]),
                 signature: AnswerSignature([0; 64]),
+                work: None,
             }))
         );
         assert!(matches!(
@@ -504,7 +508,16 @@ mod tests {
             let (id, nonce) = ("A".repeat(22), "A".repeat(43));
             let decoy = crate::challenge::Decoy { index: 0, token: String::new() };
             let (program, mode) = (program.to_owned(), Mode::Proof);
-            let frame = ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program, mode, decoy };
+            let frame = ChallengeFrame {
+                challenge_id: [0; 16],
+                epoch: 0,
+                server_nonce: [0; 32],
+                form,
+                program,
+                mode,
+                work: None,
+                decoy,
+            };
             assert_eq!(
                 Push::challenge(&frame, 10_000).encode(),
                 format!(

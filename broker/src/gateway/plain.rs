@@ -279,6 +279,7 @@ mod tests {
             server_nonce: [0; 32],
             form: crate::config::ChallengeForm::Source,
             mode: crate::config::Mode::Bearer,
+            work: None,
             program: "function(keys){}".into(),
             decoy: Decoy { index: 3, token: "decoy".into() },
         };

@@ -15,7 +15,7 @@ use super::session::{ChallengeFrame, Effects, Event, PublishError, SubscribeErro
 use super::shared::Gateway;
 use super::template::TemplateError;
 use crate::backoff::Backoff;
-use crate::challenge::{Answer, Binding, ChallengeSession, Claimant, Hello, Pending};
+use crate::challenge::{Answer, Binding, ChallengeSession, Claimant, Hello, Pending, Work};
 use crate::close::CloseReason;
 use crate::config::{ChallengeForm, Mode};
 use crate::hub;
@@ -211,10 +211,11 @@ impl Effects for Wiring<'_> {
 impl Wiring<'_> {
     /// Makes a challenge over what is bound to the connection: `Issued` or `IssueFailed` follows.
     fn make_challenge(&mut self, form: ChallengeForm, epoch: u32) {
-        let Ground { worker, live, binding, .. } = &*self.ground;
+        let Ground { worker, live, binding, permit, .. } = &*self.ground;
         let mode = binding.as_ref().map_or(Mode::Bearer, |binding| binding.hello.mode);
         let issued = worker.gateway.issuer.issue(live.id, epoch, live.origin.as_deref(), form, binding.as_ref());
-        let followup = match issued {
+        let work = permit.as_ref().and_then(|permit| Work::under(permit.load(), &worker.gateway.session.challenge.work));
+        let followup = match issued.map(|issued| issued.with_work(work)) {
             Ok(issued) => {
                 let frame = ChallengeFrame {
                     challenge_id: *issued.challenge_id.as_bytes(),
@@ -223,6 +224,7 @@ impl Wiring<'_> {
                     form: issued.form,
                     program: issued.program.clone(),
                     mode,
+                    work: issued.work(),
                     decoy: issued.decoy.clone(),
                 };
                 self.ground.issued = Some(issued);

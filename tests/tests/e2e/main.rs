@@ -4,7 +4,7 @@
 //! ([`binding`]), the two systems whose clients must keep working ([`secured_socket`], [`domain_security`]), the answer to a
 //! proxy ([`authorizer`]), delivery ([`channels`]),
 //! the page ([`demo_page`]), the client for pages ([`sdk`]), going away ([`drain`]), many sockets at once ([`scale`]),
-//! floods of challenges ([`floods`]), further challenges ([`again`]),
+//! floods of challenges ([`floods`]), further challenges ([`again`]), puzzles ([`work`]),
 //! the command line ([`config_cli`]) and
 //! what a scrape shows ([`metrics`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
@@ -29,3 +29,4 @@ mod sdk;
 mod secured_socket;
 mod tls;
 mod tokens;
+mod work;

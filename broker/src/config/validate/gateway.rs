@@ -1,7 +1,8 @@
 use actix_web::http::header::HeaderName;
 
 use super::{Findings, MILLIS_MAX, SECONDS_MAX};
-use crate::config::{GatewaySettings, LimitSettings, OriginPolicy, Settings};
+use crate::challenge::Work;
+use crate::config::{ChallengeSettings, GatewaySettings, LimitSettings, OriginPolicy, Settings};
 use crate::edge::{Origin, url_host};
 
 /// Largest message that can be configured: 256 MiB. A bound in bytes that no machine could hold bounds nothing.
@@ -142,6 +143,7 @@ fn check_challenge(settings: &Settings, findings: &mut Findings) {
         let message = "a challenge would hardly be over before the next".to_owned();
         findings.add("challenge.again.every_seconds", message, "write 60 or more, or 0 for never");
     }
+    check_work(challenge, findings);
     let forms = &challenge.forms;
     let twice = (1..forms.len()).find(|place| forms[..*place].contains(&forms[*place]));
     if let Some(place) = twice {
@@ -150,6 +152,22 @@ fn check_challenge(settings: &Settings, findings: &mut Findings) {
     } else if forms.is_empty() && challenge.enabled {
         let message = "no native client could get a challenge".to_owned();
         findings.add("challenge.forms", message, "write `forms = [\"vm\"]`, or `enabled = false`");
+    }
+}
+
+/// An honest page must be able to finish within half of the time: the sum of some puzzles seldom takes twice its mean.
+fn check_work(challenge: &ChallengeSettings, findings: &mut Findings) {
+    let work = &challenge.work;
+    findings.range("challenge.work.from_percent", work.from_percent, 0..=100);
+    findings.range("challenge.work.bits", work.bits, 1..=Work::BITS_MAX);
+    findings.range("challenge.work.bits_max", work.bits_max, 1..=Work::BITS_MAX);
+    findings.range("challenge.work.count", work.count, 1..=Work::COUNT_MAX);
+    findings.at_most("challenge.work.bits", work.bits, "challenge.work.bits_max", work.bits_max);
+    let most = Work { bits: work.bits_max.min(Work::BITS_MAX), count: work.count };
+    let slow_page_ms = most.digests() / Work::SLOW_PAGE_PER_MS;
+    if work.enabled && slow_page_ms > challenge.answer_timeout_ms.0 / 2 {
+        let message = format!("a slow page would take {slow_page_ms} ms, more than half of challenge.answer_timeout_ms");
+        findings.add("challenge.work.bits_max", message, "lower it, or count, or raise that");
     }
 }
 

@@ -102,6 +102,12 @@ fn challenges_stay_within_their_range() {
         ("program_operations", "1_025"),
         ("pending_max", "0"),
         ("again.every_seconds", "59"),
+        ("work.from_percent", "101"),
+        ("work.bits", "0"),
+        ("work.bits", "13"),
+        ("work.bits_max", "21"),
+        ("work.count", "0"),
+        ("work.count", "17"),
         ("pending_per_network_max", "1_073_741_825"),
         ("pending_per_origin_max", "1_073_741_825"),
         ("hello_timeout_ms", "0"),
@@ -110,6 +116,14 @@ fn challenges_stay_within_their_range() {
     ] {
         check(&format!("challenge.{name} = {wrong}"), &format!("challenge.{name}"));
     }
+}
+
+#[test]
+fn work_must_leave_a_slow_page_half_of_its_time() {
+    check("challenge.work = { enabled = true, bits_max = 14 }", "challenge.work.bits_max");
+    check("challenge = { answer_timeout_ms = 3_000, work.enabled = true }", "challenge.work.bits_max");
+    assert!(keys("challenge.work = { enabled = true, bits_max = 13 }").is_empty());
+    assert!(keys("challenge.work = { enabled = false, bits_max = 20 }").is_empty());
 }
 
 #[test]

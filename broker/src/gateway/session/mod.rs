@@ -29,7 +29,7 @@ use self::turn::Turn;
 use super::request::ReplyTo;
 use super::routes::Routes;
 use super::rules::{ChannelRules, Standing};
-use crate::challenge::Decoy;
+use crate::challenge::{Decoy, Work};
 use crate::config::{Builtin, Carrier, ChallengeForm, ChallengeSettings, Fault, Mode, RouteSettings, Settings};
 use crate::hub::Dialect;
 use crate::identity::Principal;
@@ -130,6 +130,8 @@ pub struct ChallengeFrame {
     pub program: String,
     /// The least that REST calls in the connection's name must show.
     pub mode: Mode,
+    /// Puzzles to solve too.
+    pub work: Option<Work>,
     /// Filling for the echo carrier; it chooses nothing.
     pub decoy: Decoy,
 }

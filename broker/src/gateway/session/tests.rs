@@ -262,7 +262,16 @@ fn decoy() -> Decoy {
 
 fn challenge(epoch: u32) -> ChallengeFrame {
     let (form, program) = (ChallengeForm::Source, "function(keys){}".to_owned());
-    ChallengeFrame { challenge_id: [0; 16], epoch, server_nonce: [0; 32], form, program, mode: Mode::Ticket, decoy: decoy() }
+    ChallengeFrame {
+        challenge_id: [0; 16],
+        epoch,
+        server_nonce: [0; 32],
+        form,
+        program,
+        mode: Mode::Ticket,
+        work: None,
+        decoy: decoy(),
+    }
 }
 
 pub(super) const NATIVE: &str = r#"
