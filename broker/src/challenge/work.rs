@@ -1,5 +1,5 @@
 use aws_lc_rs::digest::{SHA256, digest};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::answer::ChallengeId;
 use super::permits::Load;
@@ -11,7 +11,7 @@ use crate::config::WorkSettings;
 ///
 /// Several small puzzles instead of a large one make the time more even: its spread falls with the root of their number. It
 /// is a rate limiter and nothing else: it slows down whoever opens many sockets, a native program far less than a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
     /// Leading zero bits of each: 1 to [`Work::BITS_MAX`].
     pub bits: u8,
