@@ -86,6 +86,18 @@ impl View {
         let text = |member: &str| challenge[member].as_str().unwrap_or_else(|| panic!("no {member}: {challenge}"));
         let result = solve(text("program"), &self.origin);
         let lanes: Vec<u8> = result["lanes"].as_array().expect("lanes").iter().flat_map(lane).collect();
+        let mut answer = self.answer_with(challenge, &lanes, key);
+        answer["origin"] = result["origin"].clone();
+        answer
+    }
+
+    /// The same for a program in any form, of which somebody else has computed the lanes: 32 bytes.
+    ///
+    /// # Panics
+    /// If the challenge is none.
+    #[must_use]
+    pub fn answer_with(&self, challenge: &Value, lanes: &[u8], key: &PageKey) -> Value {
+        let text = |member: &str| challenge[member].as_str().unwrap_or_else(|| panic!("no {member}: {challenge}"));
         let program = sha256(text("program").as_bytes());
         let epoch = u32::try_from(challenge["epoch"].as_u64().expect("an epoch")).expect("32 bits");
         let work = work_of(challenge);
@@ -107,11 +119,11 @@ impl View {
             &work.map(|(bits, count)| vec![bits, count]).unwrap_or_default(),
             b"",
         ]);
-        let mac_key = sha256(&laid_out(&[b"countersign/k/v1", &program, &lanes]));
+        let mac_key = sha256(&laid_out(&[b"countersign/k/v1", &program, lanes]));
         let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &mac_key), &transcript);
         let signature = key.sign(&laid_out(&[b"countersign/bind/v1", &transcript, mac.as_ref()]));
         let mut answer = json!({
-            "challenge": challenge["challenge"], "epoch": epoch, "origin": result["origin"],
+            "challenge": challenge["challenge"], "epoch": epoch, "origin": self.origin,
             "mac": URL_SAFE_NO_PAD.encode(mac), "signature": URL_SAFE_NO_PAD.encode(signature),
         });
         if let Some(top_origin) = &self.top_origin {
@@ -139,7 +151,7 @@ fn solve_puzzle([challenge, nonce, thumbprint]: &[Vec<u8>; 3], bits: u8, place: 
         let hash = sha256(&puzzle);
         let zeros = hash.iter().take_while(|byte| **byte == 0).count();
         let rest = hash.get(zeros).map_or(0, |byte| byte.leading_zeros());
-        zeros * 8 + rest as usize >= bits.into()
+        zeros * 8 + rest as usize >= usize::from(bits)
     };
     (0..=u32::MAX).find(solves).expect("there is one")
 }

@@ -10,11 +10,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(clippy::print_stderr, reason = "tests say what they measured")]
 
+mod adversary;
 mod again;
 mod authorizer;
 mod binding;
 mod channels;
 mod config_cli;
+mod cross_site;
+mod csp_matrix;
 mod demo_page;
 mod domain_security;
 mod drain;
@@ -27,6 +30,7 @@ mod rfc6455;
 mod scale;
 mod sdk;
 mod secured_socket;
+mod seed_faults;
 mod tls;
 mod tokens;
 mod work;
