@@ -11,7 +11,7 @@ use countersign_node_proto::ConnectionId;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{ChallengeForm, Mode};
+use crate::config::{ChallengeForm, ChallengeSettings, Mode};
 use crate::page_key::PageKey;
 
 /// A page: its key, and what it knows of the conversation.
@@ -45,6 +45,7 @@ impl Page {
             connection,
             thumbprint: Some(self.hello.key.thumbprint()),
             origin,
+            file: issued.file().map(|question| &question.digest),
         };
         evaluate(&Disguise::decode(&bytes).unwrap().1, &tapes).unwrap()
     }
@@ -77,6 +78,7 @@ impl Page {
         sees: impl for<'a> FnOnce(&mut Terms<'a>),
     ) -> NativeAnswer {
         let program = program_digest(&issued.program);
+        let file = issued.file().map(FileQuestion::field);
         let mut terms = Terms {
             form: issued.form,
             host,
@@ -91,7 +93,7 @@ impl Page {
             thumbprint: self.hello.key.thumbprint(),
             mode: self.hello.mode,
             work: work.map(<[u8; 2]>::as_slice),
-            file: None,
+            file: file.as_deref(),
         };
         sees(&mut terms);
         let key = AnswerKey::derive(&program, &self.lanes(connection, issued, origin));
@@ -169,6 +171,7 @@ fn vector(pair: &EcdsaKeyPair, (form, host, origin, top_origin, mode, epoch): Ca
         connection: &connection,
         thumbprint: Some(key.thumbprint()),
         origin: page.tape(),
+        file: None,
     };
     let seed = issue::seed(&aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &numbered(0)), epoch, &tapes);
     let ir = generate(&seed, Shape::new(32, Constants::Uniform).unwrap()).unwrap();
@@ -344,6 +347,45 @@ fn work_that_was_asked_for_is_done_and_no_other() {
     let unasked = Scene::asking(&issuer, None);
     assert_eq!(unasked.judge_again(&NativeAnswer { work: Some(vec![]), ..unasked.answer() }), Verdict::WrongAnswer);
     assert_eq!(unasked.judge_again(&unasked.answer()), Verdict::Verified);
+}
+
+#[test]
+fn a_question_about_a_file_is_read_by_the_program_and_held_by_the_transcript() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("app.js"), vec![7; 10_000]).unwrap();
+    let settings = ChallengeSettings { files_dir: Some(folder.path().to_owned()), ..ChallengeSettings::default() };
+    let files = Files::load(&settings).unwrap();
+    let issuer = issuer().asking_about(files);
+    let scene = Scene::new(&issuer, 1);
+    let question = scene.issued.file().unwrap();
+    assert_eq!((&*question.path, question.length), ("/app.js", 4_096));
+    let bytes = URL_SAFE_NO_PAD.decode(&scene.issued.program).unwrap();
+    let program = Disguise::decode(&bytes).unwrap().1;
+    let reads = |step: &Instruction| matches!(step, Instruction::Fold { tape: Tape::File, .. });
+    assert!(program.instructions().iter().any(reads));
+    assert_eq!(scene.judge_again(&scene.answer()), Verdict::Verified);
+    assert_eq!(scene.judge_again(&scene.answer_as(|terms| terms.file = None)), Verdict::WrongAnswer);
+    assert_eq!(scene.judge_again(&scene.answer_as(|terms| terms.file = Some(b"/other.js"))), Verdict::WrongAnswer);
+    // A page that has another file computes other lanes.
+    let mut other = Scene::new(&issuer, 1);
+    if let ExpectedProof::Bound(BoundProof { file: Some(question), .. }) = &mut other.issued.expected.proof {
+        question.digest[31] ^= 1;
+    }
+    let answer = other.answer();
+    assert_eq!(other.judge(answer), Verdict::WrongAnswer);
+}
+
+#[test]
+fn printed_programs_and_clients_without_a_key_are_asked_about_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("app.js"), "x").unwrap();
+    let settings = ChallengeSettings { files_dir: Some(folder.path().to_owned()), ..ChallengeSettings::default() };
+    let issuer = issuer().asking_about(Files::load(&settings).unwrap());
+    let (page, connection) = (Page::new(HELLO), ConnectionId::from_bytes([1; 16]));
+    let binding = page.binding(HOST);
+    let asked = |form, binding| issuer.issue(connection, 0, Some(ORIGIN), form, binding).unwrap().file().is_some();
+    assert!(asked(ChallengeForm::Vm, Some(&binding)));
+    assert!(!asked(ChallengeForm::Source, Some(&binding)) && !asked(ChallengeForm::Vm, None));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::answer::ChallengeId;
 use super::binding::{Binding, program_digest};
 use super::bytecode::Disguise;
 use super::evaluate::{EvaluateError, evaluate};
+use super::files::{FileQuestion, Files};
 use super::generate::{Constants, Shape, ShapeError, generate};
 use super::mac::AnswerKey;
 use super::page::PageOrigin;
@@ -32,6 +33,7 @@ pub struct Issuer {
     key: hmac::Key,
     shape: Shape,
     fill: Fill,
+    files: Option<Arc<Files>>,
 }
 
 /// A fresh challenge.
@@ -95,7 +97,23 @@ impl Issuer {
     pub(super) fn with_randomness(operations: usize, fill: Fill) -> Result<Self, IssueError> {
         let shape = Shape::new(operations, Constants::Uniform)?;
         let key: [u8; 32] = draw(fill)?;
-        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), shape, fill })
+        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), shape, fill, files: None })
+    }
+
+    /// Asks pages about these files too, in the form `vm`: a printed function returns at once and can read none.
+    #[must_use]
+    pub fn asking_about(self, files: Option<Arc<Files>>) -> Self {
+        Self { files, ..self }
+    }
+
+    /// What to ask of this page, if anything.
+    fn file_question(&self, page: &PageOrigin, form: ChallengeForm, native: bool) -> Result<Option<FileQuestion>, IssueError> {
+        match &self.files {
+            Some(files) if native && form == ChallengeForm::Vm => {
+                files.ask(page, self.fill).map_err(|Unspecified| IssueError::Randomness)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// A challenge for one connection, in this form. `origin` is the handshake's, which the allow-list has passed; `binding`
@@ -115,15 +133,17 @@ impl Issuer {
     ) -> Result<Issued, IssueError> {
         let page = PageOrigin::of_handshake(origin).ok_or(IssueError::Origin)?;
         let server_nonce: [u8; 32] = draw(self.fill)?;
+        let file = self.file_question(&page, form, binding.is_some())?;
         let tapes = Tapes {
             server_nonce: &server_nonce,
             client_nonce: binding.map(|binding| &binding.hello.nonce),
             connection: &connection,
             thumbprint: binding.map(|binding| binding.hello.key.thumbprint()),
             origin: page.tape(),
+            file: file.as_ref().map(|question| &question.digest),
         };
         let seed = seed(&self.key, epoch, &tapes);
-        let program = generate(&seed, self.shape)?;
+        let program = generate(&seed, if file.is_some() { self.shape.reading_file() } else { self.shape })?;
         let lanes = evaluate(&program, &tapes)?;
         let program = match form {
             ChallengeForm::Vm => URL_SAFE_NO_PAD.encode(Disguise::draw(&seed).encode(&program)),
@@ -134,7 +154,7 @@ impl Issuer {
         let proof = binding.map_or(ExpectedProof::Lanes(lanes), |binding| {
             let program = program_digest(&program);
             let (binding, key) = (Arc::clone(binding), AnswerKey::derive(&program, &lanes));
-            ExpectedProof::Bound(BoundProof { key, binding, form, server_nonce, program, work: None })
+            ExpectedProof::Bound(BoundProof { key, binding, form, server_nonce, program, work: None, file: file.map(Box::new) })
         });
         Ok(Issued { challenge_id, epoch, server_nonce, form, program, decoy, expected: Expected { page, proof } })
     }
@@ -148,6 +168,15 @@ impl Issued {
             proof.work = work;
         }
         self
+    }
+
+    /// The question about a file.
+    #[must_use]
+    pub fn file(&self) -> Option<&FileQuestion> {
+        match &self.expected.proof {
+            ExpectedProof::Bound(proof) => proof.file.as_deref(),
+            ExpectedProof::Lanes(_) => None,
+        }
     }
 
     /// The work that is asked for.

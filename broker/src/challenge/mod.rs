@@ -10,6 +10,7 @@
 //! - [`transcript`]: unambiguous bytes under every MAC.
 //! - [`binding`], [`mac`]: what an answer is bound to (socket, host, offer, page, key), and the MAC that says so.
 //! - [`work`]: puzzles that a busy node asks for beside the program; a rate limiter.
+//! - [`files`]: what pages ship, of which a program may have to read a part.
 //! - [`issue`]: a fresh challenge and the answer to expect.
 //! - [`answer`], [`verdict`]: a client's claim, and the one judgement on it.
 //! - [`session`]: the actor that holds the expected answer until a verdict.
@@ -24,6 +25,7 @@ mod binding;
 mod bytecode;
 mod evaluate;
 mod failures;
+mod files;
 mod generate;
 mod instruction;
 mod issue;
@@ -50,6 +52,7 @@ pub use binding::{Binding, Hello, Terms, bind_message, hello_digest, program_dig
 pub use bytecode::{BytecodeError, Disguise};
 pub use evaluate::{EvaluateError, evaluate};
 pub use failures::{FailureRates, FailuresOf, TooManyFailures};
+pub use files::{FileQuestion, Files, FilesError};
 pub use generate::{Constants, Shape, ShapeError, generate};
 pub use instruction::{Binary, Instruction, Odd, Register, Shift, ShiftBy, Unary};
 pub use issue::{Decoy, IssueError, Issued, Issuer};

@@ -5,6 +5,7 @@ use countersign_node_proto::ConnectionId;
 
 use super::answer::{Answer, ChallengeId, EchoAnswer, NativeAnswer};
 use super::binding::{Binding, Terms, bind_message};
+use super::files::FileQuestion;
 use super::issue::Issued;
 use super::lanes::Lanes;
 use super::mac::AnswerKey;
@@ -46,6 +47,8 @@ pub struct BoundProof {
     pub program: [u8; 32],
     /// What is asked for beside the program.
     pub work: Option<Work>,
+    /// The part of a file that the program reads.
+    pub file: Option<Box<FileQuestion>>,
 }
 
 /// A challenge that waits for its answer.
@@ -146,8 +149,9 @@ impl Pending {
             return Verdict::OriginMismatch;
         }
         let work = proof.work.map(Work::field);
-        let work_field = work.as_ref().map(<[u8; 2]>::as_slice);
-        let transcript = Terms { work: work_field, ..self.terms(proof, answer.top_origin.as_deref()) }.transcript();
+        let file = proof.file.as_ref().map(|question| question.field());
+        let asked = (work.as_ref().map(<[u8; 2]>::as_slice), file.as_deref());
+        let transcript = Terms { work: asked.0, file: asked.1, ..self.terms(proof, answer.top_origin.as_deref()) }.transcript();
         if !proof.key.verifies(&transcript, &answer.mac.0) || !self.work_is_done(proof, answer.work.as_deref()) {
             return Verdict::WrongAnswer;
         }
@@ -195,7 +199,7 @@ impl Pending {
             top_origin,
             thumbprint: hello.key.thumbprint(),
             mode: hello.mode,
-            // The caller's, who keeps its bytes.
+            // Both are the caller's, who keeps their bytes.
             work: None,
             file: None,
         }

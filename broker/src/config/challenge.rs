@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::units::{Millis, Seconds};
@@ -32,6 +34,12 @@ pub struct ChallengeSettings {
     /// Failed challenges per origin and minute; then networks that failed themselves are borne a tenth of their own
     /// limit. 0: any number.
     pub failures_per_origin_per_minute: u32,
+    /// Folder with files that pages ship; native clients then read a part of one of them for each program of form `vm`. Unset: none.
+    pub files_dir: Option<PathBuf>,
+    /// Path on the page's origin under which the folder is served: begins and ends with `/`.
+    pub files_url_prefix: String,
+    /// Origins whose pages have the files. Empty: all.
+    pub files_origins: Vec<String>,
     /// Puzzles beside the program, while much is pending.
     pub work: WorkSettings,
     /// When a verified connection is challenged again.
@@ -53,6 +61,9 @@ impl Default for ChallengeSettings {
             pending_per_origin_max: 10_000,
             failures_per_network_per_minute: 300,
             failures_per_origin_per_minute: 3_000,
+            files_dir: None,
+            files_url_prefix: "/".to_owned(),
+            files_origins: Vec::new(),
             work: WorkSettings::default(),
             again: AgainSettings::default(),
         }

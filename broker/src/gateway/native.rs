@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::request::{ErrorCode, Failure, OfferedForms, Request, Token, json};
 use super::session::ChallengeFrame;
 use crate::challenge::{
-    Answer, AnswerMac, AnswerSignature, ChallengeId, Hello, NativeAnswer, Work, base64url, hello_digest, present,
+    Answer, AnswerMac, AnswerSignature, ChallengeId, FileQuestion, Hello, NativeAnswer, Work, base64url, hello_digest, present,
 };
 use crate::config::{ChallengeForm, Mode};
 use crate::page_key::PageKey;
@@ -285,6 +285,9 @@ pub enum Push<'a> {
         /// Puzzles to solve too.
         #[serde(skip_serializing_if = "Option::is_none")]
         work: Option<Work>,
+        /// The part of a file to read.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<&'a FileQuestion>,
     },
     /// The answer was right.
     Verified {
@@ -320,6 +323,7 @@ impl<'a> Push<'a> {
             answer_ms,
             mode: frame.mode.name(),
             work: frame.work,
+            file: frame.file.as_ref(),
         }
     }
 
@@ -516,6 +520,7 @@ mod tests {
                 program,
                 mode,
                 work: None,
+                file: None,
                 decoy,
             };
             assert_eq!(

@@ -280,6 +280,7 @@ mod tests {
             form: crate::config::ChallengeForm::Source,
             mode: crate::config::Mode::Bearer,
             work: None,
+            file: None,
             program: "function(keys){}".into(),
             decoy: Decoy { index: 3, token: "decoy".into() },
         };

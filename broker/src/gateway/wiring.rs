@@ -225,6 +225,7 @@ impl Wiring<'_> {
                     program: issued.program.clone(),
                     mode,
                     work: issued.work(),
+                    file: issued.file().cloned(),
                     decoy: issued.decoy.clone(),
                 };
                 self.ground.issued = Some(issued);

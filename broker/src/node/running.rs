@@ -14,7 +14,7 @@ use super::apps::AppParts;
 use super::backplane::{Attached, Backplane};
 use super::hearing::Hearing;
 use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, TokenCheck, TokenProblem};
-use crate::challenge::{Issuer, PendingPermits};
+use crate::challenge::{Files, Issuer, PendingPermits};
 use crate::close::CloseReason;
 use crate::cluster::Bus;
 use crate::config::{ServerSettings, Settings, TlsSettings};
@@ -140,7 +140,7 @@ impl Node {
             addresses: ClientAddress::new(server.trusted_proxies.clone()),
             supervisor: ConnectionSupervisor::new(settings.gateway.limits.clone(), live, Arc::clone(&metrics)),
             verifier: identity.verifier(),
-            issuer: Issuer::new(settings.challenge.program_operations)?,
+            issuer: Issuer::new(settings.challenge.program_operations)?.asking_about(Files::load(&settings.challenge)?),
             permits: PendingPermits::new(&settings.challenge, std::time::Instant::now(), Arc::clone(&metrics)),
             handshakes: Semaphore::new(settings.gateway.limits.handshakes_in_flight_max),
             keeper,

@@ -1,8 +1,10 @@
 use actix_web::http::header::HeaderName;
 
+use url::Url;
+
 use super::{Findings, MILLIS_MAX, SECONDS_MAX};
 use crate::challenge::Work;
-use crate::config::{ChallengeSettings, GatewaySettings, LimitSettings, OriginPolicy, Settings};
+use crate::config::{ChallengeForm, ChallengeSettings, GatewaySettings, LimitSettings, OriginPolicy, Settings};
 use crate::edge::{Origin, url_host};
 
 /// Largest message that can be configured: 256 MiB. A bound in bytes that no machine could hold bounds nothing.
@@ -144,6 +146,7 @@ fn check_challenge(settings: &Settings, findings: &mut Findings) {
         findings.add("challenge.again.every_seconds", message, "write 60 or more, or 0 for never");
     }
     check_work(challenge, findings);
+    check_files(challenge, findings);
     let forms = &challenge.forms;
     let twice = (1..forms.len()).find(|place| forms[..*place].contains(&forms[*place]));
     if let Some(place) = twice {
@@ -152,6 +155,29 @@ fn check_challenge(settings: &Settings, findings: &mut Findings) {
     } else if forms.is_empty() && challenge.enabled {
         let message = "no native client could get a challenge".to_owned();
         findings.add("challenge.forms", message, "write `forms = [\"vm\"]`, or `enabled = false`");
+    }
+}
+
+/// The folder itself is read when the node starts.
+fn check_files(challenge: &ChallengeSettings, findings: &mut Findings) {
+    let prefix = &challenge.files_url_prefix;
+    let parsed = Url::parse("http://h").and_then(|base| base.join(prefix));
+    let is_path = prefix.starts_with('/')
+        && prefix.ends_with('/')
+        && parsed.is_ok_and(|url| url.path() == prefix && url.host_str() == Some("h"));
+    if !is_path {
+        let message = format!("`{prefix}` is no path of a folder");
+        findings.add("challenge.files_url_prefix", message, "write one that begins and ends with `/`, such as `/assets/`");
+    }
+    for (index, origin) in challenge.files_origins.iter().enumerate() {
+        if let Err(error) = Origin::parse(origin) {
+            let key = super::Key::from("challenge.files_origins").index(index);
+            findings.add(key, error.to_string(), "write the origin as the browser sends it");
+        }
+    }
+    if challenge.files_dir.is_some() && challenge.enabled && !challenge.forms.contains(&ChallengeForm::Vm) {
+        let message = "files are asked about in the form `vm` only, which challenge.forms does not have";
+        findings.add("challenge.files_dir", message, "add \"vm\" to challenge.forms, or leave the folder out");
     }
 }
 

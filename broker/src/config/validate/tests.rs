@@ -102,6 +102,12 @@ fn challenges_stay_within_their_range() {
         ("program_operations", "1_025"),
         ("pending_max", "0"),
         ("again.every_seconds", "59"),
+        ("files_url_prefix", "'assets/'"),
+        ("files_url_prefix", "'/assets'"),
+        ("files_url_prefix", "'/a b/'"),
+        ("files_url_prefix", "'//other.example/'"),
+        ("files_url_prefix", "'/../'"),
+        ("files_url_prefix", "'/?/'"),
         ("work.from_percent", "101"),
         ("work.bits", "0"),
         ("work.bits", "13"),
@@ -116,6 +122,16 @@ fn challenges_stay_within_their_range() {
     ] {
         check(&format!("challenge.{name} = {wrong}"), &format!("challenge.{name}"));
     }
+}
+
+#[test]
+fn files_are_asked_about_where_somebody_can_answer() {
+    check("challenge = { files_dir = '/srv', forms = ['source'] }", "challenge.files_dir");
+    check("challenge.files_origins = ['https://app.example/']", "challenge.files_origins[0]");
+    assert!(
+        keys("challenge = { files_dir = '/srv', files_url_prefix = '/assets/', files_origins = ['https://a.example'] }")
+            .is_empty()
+    );
 }
 
 #[test]

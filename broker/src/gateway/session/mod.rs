@@ -29,7 +29,7 @@ use self::turn::Turn;
 use super::request::ReplyTo;
 use super::routes::Routes;
 use super::rules::{ChannelRules, Standing};
-use crate::challenge::{Decoy, Work};
+use crate::challenge::{Decoy, FileQuestion, Work};
 use crate::config::{Builtin, Carrier, ChallengeForm, ChallengeSettings, Fault, Mode, RouteSettings, Settings};
 use crate::hub::Dialect;
 use crate::identity::Principal;
@@ -132,6 +132,8 @@ pub struct ChallengeFrame {
     pub mode: Mode,
     /// Puzzles to solve too.
     pub work: Option<Work>,
+    /// The part of a file to read.
+    pub file: Option<FileQuestion>,
     /// Filling for the echo carrier; it chooses nothing.
     pub decoy: Decoy,
 }

@@ -270,6 +270,7 @@ fn challenge(epoch: u32) -> ChallengeFrame {
         program,
         mode: Mode::Ticket,
         work: None,
+        file: None,
         decoy: decoy(),
     }
 }
