@@ -117,7 +117,7 @@ impl View {
             &key.thumbprint(),
             text("mode").as_bytes(),
             &work.map(|(bits, count)| vec![bits, count]).unwrap_or_default(),
-            b"",
+            &file_of(challenge),
         ]);
         let mac_key = sha256(&laid_out(&[b"countersign/k/v1", &program, lanes]));
         let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &mac_key), &transcript);
@@ -142,6 +142,15 @@ fn work_of(challenge: &Value) -> Option<(u8, u8)> {
     let work = challenge.get("work")?;
     let number = |name: &str| u8::try_from(work[name].as_u64().expect("a number")).expect("8 bits");
     Some((number("bits"), number("count")))
+}
+
+/// The question about a file, if there is one: path, a zero byte, offset, length.
+fn file_of(challenge: &Value) -> Vec<u8> {
+    let Some(file) = challenge.get("file") else { return Vec::new() };
+    let path = file["path"].as_str().expect("a path").as_bytes();
+    let offset = file["offset"].as_u64().expect("an offset").to_be_bytes();
+    let length = u32::try_from(file["length"].as_u64().expect("a length")).expect("32 bits").to_be_bytes();
+    [path, &[0], &offset, &length].concat()
 }
 
 /// The first number whose digest begins with so many zero bits.

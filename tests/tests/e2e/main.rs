@@ -4,7 +4,7 @@
 //! ([`binding`]), the two systems whose clients must keep working ([`secured_socket`], [`domain_security`]), the answer to a
 //! proxy ([`authorizer`]), delivery ([`channels`]),
 //! the page ([`demo_page`]), the client for pages ([`sdk`]), going away ([`drain`]), many sockets at once ([`scale`]),
-//! floods of challenges ([`floods`]), further challenges ([`again`]), puzzles ([`work`]),
+//! floods of challenges ([`floods`]), further challenges ([`again`]), puzzles ([`work`]), parts of files ([`files`]),
 //! the command line ([`config_cli`]) and
 //! what a scrape shows ([`metrics`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
@@ -21,6 +21,7 @@ mod csp_matrix;
 mod demo_page;
 mod domain_security;
 mod drain;
+mod files;
 mod floods;
 mod gateway;
 mod handshake;
