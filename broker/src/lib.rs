@@ -16,6 +16,7 @@ pub mod link;
 pub mod management;
 pub mod node;
 pub mod page_key;
+pub mod program_key;
 pub mod registry;
 pub mod sdk;
 pub mod telemetry;

@@ -9,6 +9,7 @@
 //! - [`bytecode`], [`print`]: the two forms in which it is delivered: bytes for an interpreter, and a JavaScript function.
 //! - [`transcript`]: unambiguous bytes under every MAC.
 //! - [`issue`]: a fresh challenge and the answer to expect.
+//! - [`frame`]: what is signed of a challenge.
 //! - [`answer`], [`verdict`]: a client's claim, and the one judgement on it.
 //! - [`session`], [`permits`]: the actor that holds the expected answer until a verdict, and the bound on their number.
 //!
@@ -19,6 +20,7 @@
 mod answer;
 mod bytecode;
 mod evaluate;
+mod frame;
 mod generate;
 mod instruction;
 mod issue;
@@ -38,6 +40,7 @@ mod regressions;
 pub use answer::{Answer, ChallengeId, EchoAnswer, NativeAnswer};
 pub use bytecode::{BytecodeError, Disguise};
 pub use evaluate::{EvaluateError, evaluate};
+pub use frame::{FrameSignature, ProgramFrame};
 pub use generate::{Constants, Shape, ShapeError, generate};
 pub use instruction::{Binary, Instruction, Odd, Register, Shift, ShiftBy, Unary};
 pub use issue::{Decoy, IssueError, Issued, Issuer};

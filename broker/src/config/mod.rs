@@ -27,7 +27,7 @@ mod validate;
 use serde::{Deserialize, Serialize};
 
 pub use authorizer::{AuthorizerSettings, LogFormat, ManagementSettings, ProtectedResource, Require, TelemetrySettings};
-pub use challenge::{Carrier, ChallengeForm, ChallengeSettings, OnFailure};
+pub use challenge::{Carrier, ChallengeForm, ChallengeSettings, OnFailure, SignPrograms};
 pub use cluster::{ClusterSettings, RedisUrl};
 pub use environment::Environment;
 pub use fault::{ConfigFaults, Fault, Place};

@@ -98,6 +98,8 @@ fn challenges_stay_within_their_range() {
         ("program_operations", "1_025"),
         ("pending_max", "0"),
         ("hello_timeout_ms", "0"),
+        ("signing_key_publish_ahead_seconds", "315_360_001"),
+        ("signing_keys_dir", "'/dev/null'"),
         ("forms", "[]"),
         ("forms", "['vm', 'source', 'vm']"),
     ] {
