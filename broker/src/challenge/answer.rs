@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::lanes::Lanes;
+use crate::page_key::PageKey;
 
 /// One challenge: 128 random bits.
 ///
@@ -27,20 +28,34 @@ pub enum Answer {
     Malformed,
 }
 
-/// The members of a native `answer`, beside `id` and `action`. All are required, others are refused.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The members of a native `answer`, beside `id` and `action`. Others are refused, and all but `topOrigin` are required.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct NativeAnswer {
     /// Which challenge.
     pub challenge: ChallengeId,
     /// Which of this connection's.
     pub epoch: u32,
-    /// The page's, as the function returned it.
+    /// The page's, as it reads it.
     pub origin: String,
-    /// As the function returned them: eight integers of 32 bits.
-    #[serde(deserialize_with = "lanes_from_integers")]
-    pub lanes: Lanes,
+    /// The top-level page's, where it can be told; may be absent, but not null.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub top_origin: Option<String>,
+    /// The transcript's MAC under what the program computed.
+    pub mac: AnswerMac,
+    /// The page's signature of transcript and MAC.
+    pub signature: AnswerSignature,
 }
+
+/// 32 bytes, as canonical base64url without padding.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct AnswerMac(pub [u8; 32]);
+
+/// 64 bytes, r and s, as canonical base64url without padding.
+///
+/// There is a second valid one, (r, n - s), which anybody can compute: signatures are never told apart by their bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct AnswerSignature(pub [u8; PageKey::SIGNATURE_BYTES]);
 
 /// What is read of the echo carrier's `msg`: the object that the function returned. Other members, such as `index` and
 /// the lanes, may be there and are never read.
@@ -99,11 +114,7 @@ impl ChallengeId {
     /// Reads the text form; nothing if it is not canonical.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; 16];
-        match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
-            Ok(16) => Some(Self(bytes)),
-            _ => None,
-        }
+        base64url(text).map(Self)
     }
 }
 
@@ -126,8 +137,42 @@ impl<'de> Deserialize<'de> for ChallengeId {
     }
 }
 
-fn lanes_from_integers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lanes, D::Error> {
-    <[i32; Lanes::COUNT]>::deserialize(deserializer).map(Lanes::new)
+/// Neither value belongs in a log.
+macro_rules! base64url_bytes {
+    ($name:ident) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(…)"))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&URL_SAFE_NO_PAD.encode(self.0))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                base64url(&text).map(Self).ok_or_else(|| D::Error::custom("not these bytes in base64url"))
+            }
+        }
+    };
+}
+
+base64url_bytes!(AnswerMac);
+base64url_bytes!(AnswerSignature);
+
+/// Exactly `N` bytes, in canonical base64url without padding.
+#[must_use]
+pub fn base64url<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0_u8; N];
+    // The engine refuses trailing bits, padding and whatever does not fit; a shorter text is refused here.
+    match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
+        Ok(len) if len == N => Some(bytes),
+        _ => None,
+    }
 }
 
 fn lanes_from_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lanes, D::Error> {
@@ -149,7 +194,8 @@ mod tests {
     fn native(change: impl FnOnce(&mut Value)) -> Answer {
         let mut request = json!({
             "id": 1, "action": "answer", "challenge": ChallengeId::from_bytes([1; 16]), "epoch": 0,
-            "origin": "https://app.example", "lanes": [1, -2, 3, 4, 5, 6, i32::MIN, i32::MAX],
+            "origin": "https://app.example", "topOrigin": "https://top.example",
+            "mac": AnswerMac([2; 32]), "signature": AnswerSignature([3; 64]),
         });
         change(&mut request);
         Answer::native(&request)
@@ -158,27 +204,40 @@ mod tests {
     #[test]
     fn native_answer_is_read_strictly() {
         let Answer::Native(answer) = native(|_| ()) else { panic!("refused") };
-        assert_eq!(answer.lanes.values(), &[1, -2, 3, 4, 5, 6, i32::MIN, i32::MAX]);
-        for member in ["challenge", "epoch", "origin", "lanes"] {
+        assert_eq!((answer.mac.0, answer.signature.0), ([2; 32], [3; 64]));
+        assert_eq!(answer.top_origin.as_deref(), Some("https://top.example"));
+        let without = |name: &str| native(|request| drop(request.as_object_mut().unwrap().remove(name)));
+        assert!(matches!(without("topOrigin"), Answer::Native(NativeAnswer { top_origin: None, .. })));
+        for member in ["challenge", "epoch", "origin", "topOrigin", "mac", "signature"] {
             for wrong in [json!(null), json!({}), json!([]), json!(true), json!(1.5), json!("constructor")] {
-                if member != "origin" || !wrong.is_string() {
+                if !member.to_lowercase().ends_with("origin") || !wrong.is_string() {
                     assert_eq!(native(|request| request[member] = wrong.clone()), Answer::Malformed, "{member} {wrong}");
                 }
             }
-            let without = native(|request| drop(request.as_object_mut().unwrap().remove(member)));
-            assert_eq!(without, Answer::Malformed);
+            assert!(member == "topOrigin" || without(member) == Answer::Malformed, "{member}");
         }
-        for lanes in [json!([1, 2, 3, 4, 5, 6, 7]), json!([1, 2, 3, 4, 5, 6, 7, 8, 9]), json!([1, 2, 3, 4, 5, 6, 7, 8.0])] {
-            assert_eq!(native(|request| request["lanes"] = lanes), Answer::Malformed);
+        for (member, length) in [("mac", 43), ("signature", 86)] {
+            let good = "A".repeat(length);
+            // Shorter, longer, padded, not canonical, of the other alphabet.
+            for wrong in [&good[1..], &format!("{good}A"), &format!("{good}="), &format!("{}B", &good[1..]), &good.replacen('A', "+", 1)] {
+                assert_eq!(native(|request| request[member] = json!(wrong)), Answer::Malformed, "{member} {wrong}");
+            }
         }
-        assert_eq!(native(|request| request["lanes"][0] = json!(2_147_483_648_u32)), Answer::Malformed);
         assert_eq!(native(|request| request["epoch"] = json!(-1)), Answer::Malformed);
+        // What the program computed is no answer any more, nor something beside one.
+        assert_eq!(native(|request| request["lanes"] = json!([1, 2, 3, 4, 5, 6, 7, 8])), Answer::Malformed);
         assert_eq!(native(|request| request["index"] = json!(1)), Answer::Malformed);
         assert_eq!(native(|request| request["challenge"] = json!("AAAAAAAAAAAAAAAAAAAAAB")), Answer::Malformed);
     }
 
+    #[test]
+    fn nothing_of_an_answer_shows_in_a_log() {
+        let printed = format!("{:?}", native(|_| ()));
+        assert!(printed.contains("AnswerMac(…)") && printed.contains("AnswerSignature(…)"), "{printed}");
+    }
+
     fn arbitrary_json() -> impl Strategy<Value = Value> {
-        let name = prop::sample::select(vec!["origin", "domain", "key", "lanes", "challenge", "epoch", "__proto__"]);
+        let name = prop::sample::select(vec!["origin", "topOrigin", "domain", "key", "mac", "signature", "challenge", "epoch", "__proto__"]);
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::{error::Unspecified, hmac};
 use base64::Engine as _;
@@ -6,15 +7,17 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_node_proto::ConnectionId;
 
 use super::answer::ChallengeId;
+use super::binding::{Binding, program_digest};
 use super::bytecode::Disguise;
 use super::evaluate::{EvaluateError, evaluate};
 use super::generate::{Constants, Shape, ShapeError, generate};
+use super::mac::AnswerKey;
 use super::page::PageOrigin;
 use super::print::print;
 use super::program::ProgramError;
 use super::tape::Tapes;
 use super::transcript::Transcript;
-use super::verdict::Expected;
+use super::verdict::{BoundProof, Expected, ExpectedProof};
 use crate::config::ChallengeForm;
 
 /// Fills with randomness or fails.
@@ -94,7 +97,10 @@ impl Issuer {
         Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), shape, fill })
     }
 
-    /// A challenge for one connection, in this form. `origin` is the handshake's, which the allow-list has passed.
+    /// A challenge for one connection, in this form. `origin` is the handshake's, which the allow-list has passed; `binding`
+    /// is a native client's, and clients of the echo carrier have none.
+    ///
+    /// All that an answer is judged by, but for the origin of the top-level page, is computed here.
     ///
     /// # Errors
     /// [`IssueError`]: the caller closes the connection as after an internal fault.
@@ -102,18 +108,17 @@ impl Issuer {
         &self,
         connection: ConnectionId,
         epoch: u32,
-        client_nonce: Option<[u8; 32]>,
         origin: Option<&str>,
         form: ChallengeForm,
+        binding: Option<&Arc<Binding>>,
     ) -> Result<Issued, IssueError> {
         let page = PageOrigin::of_handshake(origin).ok_or(IssueError::Origin)?;
         let server_nonce: [u8; 32] = draw(self.fill)?;
         let tapes = Tapes {
             server_nonce: &server_nonce,
-            client_nonce: client_nonce.as_ref(),
+            client_nonce: binding.map(|binding| &binding.hello.nonce),
             connection: &connection,
-            // No key is bound to a challenge yet: an empty tape, and an absent field of the seed.
-            thumbprint: None,
+            thumbprint: binding.map(|binding| binding.hello.key.thumbprint()),
             origin: page.tape(),
         };
         let seed = seed(&self.key, epoch, &tapes);
@@ -125,7 +130,12 @@ impl Issuer {
         };
         let challenge_id = ChallengeId::from_bytes(draw(self.fill)?);
         let decoy = Decoy::draw(self.fill)?;
-        Ok(Issued { challenge_id, epoch, server_nonce, form, program, decoy, expected: Expected { lanes, page } })
+        let proof = binding.map_or(ExpectedProof::Lanes(lanes), |binding| {
+            let program = program_digest(&program);
+            let (binding, key) = (Arc::clone(binding), AnswerKey::derive(&program, &lanes));
+            ExpectedProof::Bound(BoundProof { key, binding, form, server_nonce, program })
+        });
+        Ok(Issued { challenge_id, epoch, server_nonce, form, program, decoy, expected: Expected { page, proof } })
     }
 }
 

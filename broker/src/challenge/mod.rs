@@ -8,6 +8,7 @@
 //! - [`evaluate`]: a program becomes lanes in Rust.
 //! - [`bytecode`], [`print`]: the two forms in which it is delivered: bytes for an interpreter, and a JavaScript function.
 //! - [`transcript`]: unambiguous bytes under every MAC.
+//! - [`binding`], [`mac`]: what an answer is bound to (socket, host, offer, page, key), and the MAC that says so.
 //! - [`issue`]: a fresh challenge and the answer to expect.
 //! - [`frame`]: what is signed of a challenge.
 //! - [`answer`], [`verdict`]: a client's claim, and the one judgement on it.
@@ -18,6 +19,7 @@
 //! browser: it can be emulated. Only [`session`] knows actix; the rest is pure.
 
 mod answer;
+mod binding;
 mod bytecode;
 mod evaluate;
 mod frame;
@@ -25,6 +27,7 @@ mod generate;
 mod instruction;
 mod issue;
 mod lanes;
+mod mac;
 mod page;
 mod permits;
 mod print;
@@ -35,9 +38,12 @@ mod transcript;
 mod verdict;
 
 #[cfg(test)]
+mod binding_tests;
+#[cfg(test)]
 mod regressions;
 
-pub use answer::{Answer, ChallengeId, EchoAnswer, NativeAnswer};
+pub use answer::{Answer, AnswerMac, AnswerSignature, ChallengeId, EchoAnswer, NativeAnswer, base64url};
+pub use binding::{Binding, Hello, Terms, bind_message, hello_digest, program_digest};
 pub use bytecode::{BytecodeError, Disguise};
 pub use evaluate::{EvaluateError, evaluate};
 pub use frame::{FrameSignature, ProgramFrame};
@@ -45,6 +51,7 @@ pub use generate::{Constants, Shape, ShapeError, generate};
 pub use instruction::{Binary, Instruction, Odd, Register, Shift, ShiftBy, Unary};
 pub use issue::{Decoy, IssueError, Issued, Issuer};
 pub use lanes::Lanes;
+pub use mac::AnswerKey;
 pub use page::PageOrigin;
 pub use permits::{PendingPermit, PendingPermits};
 pub use print::print;
@@ -52,4 +59,4 @@ pub use program::{FUEL_MAX, OPERATIONS_MAX, Program, ProgramError};
 pub use session::{ChallengeSession, Concluded, GRACE, SessionHandle};
 pub use tape::{ORIGIN_MAX, Tape, Tapes};
 pub use transcript::Transcript;
-pub use verdict::{Expected, Pending, Verdict};
+pub use verdict::{BoundProof, Expected, ExpectedProof, Pending, Verdict};

@@ -11,45 +11,57 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_node_proto::ConnectionId;
 use serde_json::{Value, json};
 
+use super::binding_tests::Page;
 use super::*;
 use crate::config::{ChallengeForm, OriginPolicy};
 use crate::edge::{Origin, OriginList, OriginVerdict};
 
 const PAGE: &str = "https://app.example";
 
-/// A socket with its challenge, and the clients that answer it.
+/// The node's host in these tests.
+const HOST: &str = "node.example";
+
+/// A socket with its challenge, and the client that answers it.
 struct Socket {
     pending: Pending,
+    /// What an honest client sends, computed as one does.
+    honest: Value,
     sent_at: Instant,
 }
 
 impl Socket {
-    fn open(issuer: &Issuer, number: u8) -> Self {
-        Self::from_page(issuer, number, Some(PAGE))
+    /// A native client's.
+    fn native(issuer: &Issuer, number: u8) -> Self {
+        Self::native_from(issuer, number, Some(PAGE))
     }
 
-    fn from_page(issuer: &Issuer, number: u8, origin: Option<&str>) -> Self {
+    fn native_from(issuer: &Issuer, number: u8, origin: Option<&str>) -> Self {
+        let page = Page::new("hello");
         let connection = ConnectionId::from_bytes([number; 16]);
-        let issued = issuer.issue(connection, 0, Some([7; 32]), origin, ChallengeForm::Source).unwrap();
+        let issued = issuer.issue(connection, 0, origin, ChallengeForm::Vm, Some(&page.binding(HOST))).unwrap();
+        let honest = page.answer(&connection, &issued, HOST, origin.unwrap_or_default());
+        Self::sent(connection, &issued, serde_json::to_value(honest).unwrap())
+    }
+
+    /// A client's of the echo carrier.
+    fn echo(issuer: &Issuer, number: u8) -> Self {
+        Self::echo_from(issuer, number, Some(PAGE))
+    }
+
+    fn echo_from(issuer: &Issuer, number: u8, origin: Option<&str>) -> Self {
+        let connection = ConnectionId::from_bytes([number; 16]);
+        let issued = issuer.issue(connection, 0, origin, ChallengeForm::Source, None).unwrap();
+        let lanes = issued.lanes();
+        let honest = json!({
+            "origin": PAGE, "domain": "app.example", "lanes": lanes.values(), "key": lanes.to_key(), "index": 4,
+        });
+        Self::sent(connection, &issued, honest)
+    }
+
+    fn sent(connection: ConnectionId, issued: &Issued, honest: Value) -> Self {
         let sent_at = Instant::now();
-        let pending = Pending::new(connection, &issued, sent_at, sent_at + Duration::from_secs(10));
-        Self { pending, sent_at }
-    }
-
-    /// What an honest native client sends.
-    fn native(&self) -> Value {
-        json!({
-            "id": 1, "action": "answer", "challenge": self.pending.challenge_id, "epoch": self.pending.epoch,
-            "origin": PAGE, "lanes": self.pending.expected.lanes.values(),
-        })
-    }
-
-    /// What an honest client of the echo carrier sends.
-    fn echo(&self) -> Value {
-        json!({
-            "origin": PAGE, "domain": "app.example", "lanes": self.pending.expected.lanes.values(),
-            "key": self.pending.expected.lanes.to_key(), "index": 4,
-        })
+        let pending = Pending::new(connection, issued, sent_at, sent_at + Duration::from_secs(10));
+        Self { pending, honest, sent_at }
     }
 
     fn judge(self, answer: &Answer) -> Verdict {
@@ -62,24 +74,40 @@ impl Socket {
     }
 }
 
+impl Issued {
+    /// What the program of an echo client computes.
+    fn lanes(&self) -> Lanes {
+        match &self.expected.proof {
+            ExpectedProof::Lanes(lanes) => *lanes,
+            ExpectedProof::Bound(_) => panic!("a native client's challenge"),
+        }
+    }
+}
+
+/// How a dialect opens a socket, and reads an answer.
+type Speaks = (fn(&Issuer, u8) -> Socket, fn(&Value) -> Answer);
+
+const NATIVE: Speaks = (Socket::native, Answer::native);
+const ECHO: Speaks = (Socket::echo, Answer::echo);
+
 fn issuer() -> Issuer {
     Issuer::new(128).unwrap()
 }
 
 /// The verdict on an honest answer after a change to it.
-fn changed(honest: fn(&Socket) -> Value, read: fn(&Value) -> Answer, change: impl FnOnce(&mut Value)) -> Verdict {
-    let socket = Socket::open(&issuer(), 1);
-    let mut answer = honest(&socket);
+fn changed((open, read): Speaks, change: impl FnOnce(&mut Value)) -> Verdict {
+    let socket = open(&issuer(), 1);
+    let mut answer = socket.honest.clone();
     change(&mut answer);
     socket.judge(&read(&answer))
 }
 
 #[test]
 fn honest_answers_verify() {
-    assert_eq!(changed(Socket::native, Answer::native, |_| ()), Verdict::Verified);
-    assert_eq!(changed(Socket::echo, Answer::echo, |_| ()), Verdict::Verified);
+    assert_eq!(changed(NATIVE, |_| ()), Verdict::Verified);
+    assert_eq!(changed(ECHO, |_| ()), Verdict::Verified);
     let without_domain = |answer: &mut Value| drop(answer.as_object_mut().unwrap().remove("domain"));
-    assert_eq!(changed(Socket::echo, Answer::echo, without_domain), Verdict::Verified);
+    assert_eq!(changed(ECHO, without_domain), Verdict::Verified);
 }
 
 #[test]
@@ -87,15 +115,15 @@ fn client_chooses_question() {
     let issuer = issuer();
     for index in 0..10 {
         // The right answer to another challenge, under whatever index or token.
-        let (asked, other) = (Socket::open(&issuer, 1), Socket::open(&issuer, 1));
-        let mut answer = other.echo();
+        let (asked, other) = (Socket::echo(&issuer, 1), Socket::echo(&issuer, 1));
+        let mut answer = other.honest;
         answer["index"] = json!(index);
         answer["token"] = json!(asked.pending.challenge_id);
         assert_eq!(asked.judge(&Answer::echo(&answer)), Verdict::WrongAnswer);
     }
     for index in [json!(0), json!(9), json!("constructor"), json!(null), json!(-1)] {
         // And no index spoils a right one.
-        assert_eq!(changed(Socket::echo, Answer::echo, |answer| answer["index"] = index), Verdict::Verified);
+        assert_eq!(changed(ECHO, |answer| answer["index"] = index), Verdict::Verified);
     }
 }
 
@@ -103,29 +131,29 @@ fn client_chooses_question() {
 fn absence_is_not_equality() {
     let names = ["constructor", "__proto__", "toString", "hasOwnProperty", "undefined", ""];
     for member in ["key", "origin"] {
-        let without = changed(Socket::echo, Answer::echo, |answer| drop(answer.as_object_mut().unwrap().remove(member)));
+        let without = changed(ECHO, |answer| drop(answer.as_object_mut().unwrap().remove(member)));
         assert_eq!(without, Verdict::WrongAnswer);
         for wrong in [json!(null), json!(0), json!([]), json!({}), json!(true)] {
-            let verdict = changed(Socket::echo, Answer::echo, |answer| answer[member] = wrong);
+            let verdict = changed(ECHO, |answer| answer[member] = wrong);
             assert_eq!(verdict, Verdict::WrongAnswer);
         }
         for name in names {
-            let verdict = changed(Socket::echo, Answer::echo, |answer| answer[member] = json!(name));
+            let verdict = changed(ECHO, |answer| answer[member] = json!(name));
             assert_ne!(verdict, Verdict::Verified);
         }
     }
     for wrong in [json!(null), json!(0), json!([])] {
-        let verdict = changed(Socket::echo, Answer::echo, |answer| answer["domain"] = wrong);
+        let verdict = changed(ECHO, |answer| answer["domain"] = wrong);
         assert_eq!(verdict, Verdict::WrongAnswer);
     }
     for whole in [json!(null), json!("constructor"), json!([]), json!({}), json!({"__proto__": {"key": "x"}}), json!([1, 2, 3])]
     {
-        assert_eq!(Socket::open(&issuer(), 1).judge(&Answer::echo(&whole)), Verdict::WrongAnswer);
-        assert_eq!(Socket::open(&issuer(), 1).judge(&Answer::native(&whole)), Verdict::WrongAnswer);
+        assert_eq!(Socket::echo(&issuer(), 1).judge(&Answer::echo(&whole)), Verdict::WrongAnswer);
+        assert_eq!(Socket::native(&issuer(), 1).judge(&Answer::native(&whole)), Verdict::WrongAnswer);
     }
     // An array that holds the right members in order is still no object.
-    let socket = Socket::open(&issuer(), 1);
-    let array = json!([PAGE, "app.example", socket.pending.expected.lanes.to_key()]);
+    let socket = Socket::echo(&issuer(), 1);
+    let array = json!([PAGE, "app.example", socket.honest["key"]]);
     assert_eq!(socket.judge(&Answer::echo(&array)), Verdict::WrongAnswer);
 }
 
@@ -134,10 +162,10 @@ fn no_public_secret() {
     let mut seen = HashSet::new();
     let issuer = Issuer::new(Shape::OPERATIONS_MIN).unwrap();
     for _ in 0..100_000 {
-        let issued = issuer.issue(ConnectionId::from_bytes([1; 16]), 0, None, Some(PAGE), ChallengeForm::Source).unwrap();
+        let issued = issuer.issue(ConnectionId::from_bytes([1; 16]), 0, Some(PAGE), ChallengeForm::Source, None).unwrap();
         assert!(seen.insert(issued.challenge_id.as_bytes().to_vec()), "challenge id came twice");
         assert!(seen.insert(issued.server_nonce.to_vec()), "nonce came twice");
-        assert!(seen.insert(issued.expected.lanes.to_key().into_bytes()), "answer came twice");
+        assert!(seen.insert(issued.lanes().to_key().into_bytes()), "answer came twice");
     }
 }
 
@@ -151,7 +179,7 @@ fn issuing_stops_without_randomness() {
     }
     let issuer = Issuer::with_randomness(128, key_only).unwrap();
     for _ in 0..3 {
-        let issued = issuer.issue(ConnectionId::from_bytes([1; 16]), 0, None, Some(PAGE), ChallengeForm::Source);
+        let issued = issuer.issue(ConnectionId::from_bytes([1; 16]), 0, Some(PAGE), ChallengeForm::Source, None);
         assert_eq!(issued.map(drop), Err(IssueError::Randomness));
     }
 }
@@ -177,21 +205,21 @@ fn origin_is_checked() {
     let claims = |origin: &str| {
         let (native, echo) = (origin.to_owned(), origin.to_owned());
         [
-            changed(Socket::native, Answer::native, |answer| answer["origin"] = json!(native)),
-            changed(Socket::echo, Answer::echo, |answer| answer["origin"] = json!(echo)),
+            changed(NATIVE, |answer| answer["origin"] = json!(native)),
+            changed(ECHO, |answer| answer["origin"] = json!(echo)),
         ]
     };
     for origin in ["https://evil.example", "https://app.example.evil.example", "https://app.example.", "null", ""] {
         assert_eq!(claims(origin), [Verdict::OriginMismatch; 2], "{origin}");
     }
     for domain in ["evil.example", "APP.example", "app.example.", "", "https://app.example"] {
-        let verdict = changed(Socket::echo, Answer::echo, |answer| answer["domain"] = json!(domain));
+        let verdict = changed(ECHO, |answer| answer["domain"] = json!(domain));
         assert_eq!(verdict, Verdict::OriginMismatch, "{domain}");
     }
     // A program that ran elsewhere computes other lanes, whatever its answer claims.
     let issuer = issuer();
-    let (here, there) = (Socket::open(&issuer, 1), Socket::from_page(&issuer, 1, Some("https://evil.example")));
-    assert_eq!(here.judge(&Answer::native(&there.native())), Verdict::WrongAnswer);
+    let (here, there) = (Socket::echo(&issuer, 1), Socket::echo_from(&issuer, 1, Some("https://evil.example")));
+    assert_eq!(here.judge(&Answer::echo(&there.honest)), Verdict::WrongAnswer);
     // And an unlisted one is not challenged at all.
     let listed = vec![Origin::parse(PAGE).unwrap()];
     let list = OriginList::new(listed, OriginPolicy::Refuse, OriginPolicy::Refuse);
@@ -202,7 +230,7 @@ fn origin_is_checked() {
 #[test]
 fn scheme_and_port_count() {
     for origin in ["http://app.example", "https://app.example:443", "https://app.example:8443", "wss://app.example"] {
-        let verdict = changed(Socket::native, Answer::native, |answer| answer["origin"] = json!(origin));
+        let verdict = changed(NATIVE, |answer| answer["origin"] = json!(origin));
         assert_eq!(verdict, Verdict::OriginMismatch, "{origin}");
     }
     // The origin is on a tape of the program too: same seed, other scheme or port, other lanes.
@@ -219,60 +247,70 @@ fn scheme_and_port_count() {
 #[test]
 fn answer_bound_to_socket() {
     let issuer = issuer();
-    for (honest, read) in
-        [(Socket::native as fn(&Socket) -> Value, Answer::native as fn(&Value) -> Answer), (Socket::echo, Answer::echo)]
-    {
-        let (a, b) = (Socket::open(&issuer, 1), Socket::open(&issuer, 2));
-        let answer = honest(&a);
-        assert_eq!(b.judge(&read(&answer)), Verdict::WrongAnswer);
+    for (open, read) in [NATIVE, ECHO] {
+        let (a, b) = (open(&issuer, 1), open(&issuer, 2));
+        assert_eq!(b.judge(&read(&a.honest)), Verdict::WrongAnswer);
     }
-    // Even the same lanes are no answer under another challenge's name.
+    // Even the same result is no answer under another challenge's name.
     let other = ChallengeId::from_bytes([9; 16]);
-    assert_eq!(changed(Socket::native, Answer::native, |answer| answer["challenge"] = json!(other)), Verdict::WrongAnswer);
-    assert_eq!(changed(Socket::native, Answer::native, |answer| answer["epoch"] = json!(1)), Verdict::WrongAnswer);
+    assert_eq!(changed(NATIVE, |answer| answer["challenge"] = json!(other)), Verdict::WrongAnswer);
+    assert_eq!(changed(NATIVE, |answer| answer["epoch"] = json!(1)), Verdict::WrongAnswer);
 }
 
 #[test]
 fn deadline_enforced() {
     let after = |after| {
-        let socket = Socket::open(&issuer(), 1);
-        let answer = Answer::native(&socket.native());
+        let socket = Socket::native(&issuer(), 1);
+        let answer = Answer::native(&socket.honest);
         socket.judge_after(&answer, after)
     };
     assert_eq!(after(Duration::from_secs(10)), Verdict::Verified);
     assert_eq!(after(Duration::from_secs(10) + Duration::from_nanos(1)), Verdict::Late);
-    // Lateness comes first: a late answer learns nothing of its lanes.
-    assert_eq!(Socket::open(&issuer(), 1).judge_after(&Answer::Malformed, Duration::from_secs(11)), Verdict::Late);
+    // A late answer learns nothing of what it says, be it ever so wrong.
+    let mut socket = Socket::native(&issuer(), 1);
+    socket.honest["origin"] = json!("https://evil.example");
+    socket.honest["mac"] = json!(AnswerMac([0; 32]));
+    let wrong = Answer::native(&socket.honest);
+    assert_eq!(socket.judge_after(&wrong, Duration::from_secs(11)), Verdict::Late);
 }
 
 #[test]
 fn one_wrong_lane_fails() {
     for lane in 0..Lanes::COUNT {
-        let verdict = changed(Socket::native, Answer::native, |answer| {
-            let right = answer["lanes"][lane].as_i64().unwrap() as i32;
-            answer["lanes"][lane] = json!(right ^ 1);
+        let verdict = changed(ECHO, |answer| {
+            let digit = &answer["key"].as_str().unwrap()[8 * lane..=8 * lane];
+            let other = if digit == "0" { "1" } else { "0" };
+            let mut key = answer["key"].as_str().unwrap().to_owned();
+            key.replace_range(8 * lane..=8 * lane, other);
+            answer["key"] = json!(key);
         });
         assert_eq!(verdict, Verdict::WrongAnswer);
     }
 }
 
 #[test]
-fn pages_without_an_origin_are_judged_by_their_lanes_alone() {
+fn pages_without_an_origin_are_judged_by_what_their_program_computes() {
     for header in [None, Some("null")] {
-        let socket = Socket::from_page(&issuer(), 1, header);
-        let answer = Answer::echo(&json!({"origin": "file://", "domain": "", "key": socket.pending.expected.lanes.to_key()}));
+        let socket = Socket::echo_from(&issuer(), 1, header);
+        let answer = Answer::echo(&json!({"origin": "file://", "domain": "", "key": socket.honest["key"]}));
         assert_eq!(socket.judge(&answer), Verdict::Verified);
-        let socket = Socket::from_page(&issuer(), 1, header);
+        let socket = Socket::echo_from(&issuer(), 1, header);
         let answer = Answer::echo(&json!({"origin": "", "key": "0".repeat(64)}));
         assert_eq!(socket.judge(&answer), Verdict::WrongAnswer);
+        // The transcript holds what the handshake had, whatever the answer claims.
+        let mut socket = Socket::native_from(&issuer(), 1, header);
+        socket.honest["origin"] = json!("file://");
+        let answer = Answer::native(&socket.honest);
+        assert_eq!(socket.judge(&answer), Verdict::Verified);
     }
 }
 
 #[test]
 fn nothing_that_prints_shows_the_expected_answer() {
-    let issued = issuer().issue(ConnectionId::from_bytes([1; 16]), 0, None, Some(PAGE), ChallengeForm::Source).unwrap();
-    let lane = issued.expected.lanes.values()[0].to_string();
+    let issued = issuer().issue(ConnectionId::from_bytes([1; 16]), 0, Some(PAGE), ChallengeForm::Source, None).unwrap();
+    let lane = issued.lanes().values()[0].to_string();
     assert!(!format!("{:?}", issued.expected).contains(&lane));
+    assert_eq!(format!("{:?}", AnswerKey::derive(&[0; 32], &issued.lanes())), "AnswerKey(…)");
     assert!(!format!("{:?}", issuer()).contains("key"));
 }
 

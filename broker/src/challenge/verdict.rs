@@ -1,20 +1,48 @@
+use std::sync::Arc;
 use std::time::Instant;
 
 use countersign_node_proto::ConnectionId;
 
-use super::answer::{Answer, ChallengeId};
+use super::answer::{Answer, ChallengeId, EchoAnswer, NativeAnswer};
+use super::binding::{Binding, Terms, bind_message};
 use super::issue::Issued;
 use super::lanes::Lanes;
+use super::mac::AnswerKey;
 use super::page::PageOrigin;
+use crate::config::ChallengeForm;
 use crate::telemetry::VerdictLabel;
 
 /// What the right answer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// What the program computes.
-    pub lanes: Lanes,
-    /// Where it runs.
+    /// Where the program runs.
     pub page: PageOrigin,
+    /// What shows that it ran.
+    pub proof: ExpectedProof,
+}
+
+/// What shows that a program ran, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExpectedProof {
+    /// Of a client of the echo carrier: what the program computes.
+    Lanes(Lanes),
+    /// Of a native client: MAC and signature, never the bare lanes.
+    Bound(BoundProof),
+}
+
+/// K, and the part of T that this challenge alone has; the rest is shared with the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundProof {
+    /// K.
+    pub key: AnswerKey,
+    /// What `hello` and handshake bind.
+    pub binding: Arc<Binding>,
+    /// How the program was delivered.
+    pub form: ChallengeForm,
+    /// The node's nonce.
+    pub server_nonce: [u8; 32],
+    /// The digest of the program as delivered.
+    pub program: [u8; 32],
 }
 
 /// A challenge that waits for its answer.
@@ -41,6 +69,8 @@ pub enum Verdict {
     Verified,
     /// Not the answer to this challenge.
     WrongAnswer,
+    /// The program's result is right, but the key that `hello` named did not sign it: audited apart.
+    BadSignature,
     /// Claims another origin than the handshake's: audited apart.
     OriginMismatch,
     /// After the deadline, or never.
@@ -56,6 +86,7 @@ impl Verdict {
         match self {
             Self::Verified => VerdictLabel::Verified,
             Self::WrongAnswer => VerdictLabel::WrongAnswer,
+            Self::BadSignature => VerdictLabel::BadSignature,
             Self::OriginMismatch => VerdictLabel::OriginMismatch,
             Self::Late => VerdictLabel::Late,
             Self::Internal => VerdictLabel::Internal,
@@ -77,32 +108,74 @@ impl Pending {
         }
     }
 
-    /// Judges the one answer: deadline, challenge, origin, lanes, in this order. It takes the challenge with it, so that
-    /// there is no second attempt.
+    /// Judges the one answer: shape, deadline, challenge, origin, MAC or lanes, signature, in this order. It takes the
+    /// challenge with it, so that there is no second attempt; a wrong answer costs the node one MAC at most.
     ///
     /// `received_at` is the stamp of the socket on the complete frame, so that a busy node makes nobody late.
     #[must_use]
     pub fn judge(self, answer: &Answer, received_at: Instant) -> Verdict {
+        if *answer == Answer::Malformed {
+            return Verdict::WrongAnswer;
+        }
         if received_at > self.deadline {
             return Verdict::Late;
         }
-        let page = &self.expected.page;
-        let (origin_holds, lanes) = match answer {
-            Answer::Malformed => return Verdict::WrongAnswer,
-            Answer::Native(answer) => {
-                if answer.challenge != self.challenge_id || answer.epoch != self.epoch {
-                    return Verdict::WrongAnswer;
-                }
-                (page.admits_origin(&answer.origin), &answer.lanes)
-            }
-            Answer::Echo(answer) => {
-                let domain_holds = answer.domain.as_deref().is_none_or(|domain| page.admits_domain(domain));
-                (domain_holds && page.admits_origin(&answer.origin), &answer.lanes)
-            }
-        };
-        if !origin_holds {
+        match (answer, &self.expected.proof) {
+            (Answer::Native(answer), ExpectedProof::Bound(proof)) => self.judge_bound(answer, proof),
+            (Answer::Echo(answer), ExpectedProof::Lanes(lanes)) => self.judge_lanes(answer, lanes),
+            // In the words of the other dialect, which would leave out what this one asks for.
+            _ => Verdict::WrongAnswer,
+        }
+    }
+
+    /// Of a native client.
+    fn judge_bound(&self, answer: &NativeAnswer, proof: &BoundProof) -> Verdict {
+        if answer.challenge != self.challenge_id || answer.epoch != self.epoch {
+            return Verdict::WrongAnswer;
+        }
+        if !self.expected.page.admits_origin(&answer.origin) {
             return Verdict::OriginMismatch;
         }
-        if self.expected.lanes.matches(lanes) { Verdict::Verified } else { Verdict::WrongAnswer }
+        let transcript = self.terms(proof, answer.top_origin.as_deref()).transcript();
+        if !proof.key.verifies(&transcript, &answer.mac.0) {
+            return Verdict::WrongAnswer;
+        }
+        let signed = bind_message(&transcript, &answer.mac.0);
+        if !proof.binding.hello.key.verifies(&signed, &answer.signature.0) {
+            return Verdict::BadSignature;
+        }
+        Verdict::Verified
+    }
+
+    /// Of a client of the echo carrier.
+    fn judge_lanes(&self, answer: &EchoAnswer, lanes: &Lanes) -> Verdict {
+        let page = &self.expected.page;
+        let domain_holds = answer.domain.as_deref().is_none_or(|domain| page.admits_domain(domain));
+        if !domain_holds || !page.admits_origin(&answer.origin) {
+            return Verdict::OriginMismatch;
+        }
+        if lanes.matches(&answer.lanes) { Verdict::Verified } else { Verdict::WrongAnswer }
+    }
+
+    /// T's fields, from the node's own state but for the origin of the top-level page.
+    fn terms<'a>(&'a self, proof: &'a BoundProof, top_origin: Option<&'a str>) -> Terms<'a> {
+        let Binding { hello, host } = &*proof.binding;
+        Terms {
+            form: proof.form,
+            host,
+            connection: &self.connection,
+            challenge: &self.challenge_id,
+            epoch: self.epoch,
+            hello: &hello.digest,
+            server_nonce: &proof.server_nonce,
+            program: &proof.program,
+            origin: self.expected.page.tape(),
+            top_origin,
+            thumbprint: hello.key.thumbprint(),
+            mode: hello.mode,
+            // Neither is asked for yet.
+            work: None,
+            file: None,
+        }
     }
 }

@@ -10,6 +10,10 @@ pub struct GatewaySettings {
     pub path: String,
     /// Origins that may open a socket and call HTTP endpoints, compared byte by byte: scheme, host and port.
     pub allowed_origins: Vec<String>,
+    /// Names by which clients reach this node, as `URL.host` writes them: lower case, without the scheme's own port. Empty: a
+    /// handshake's `Host` is believed. With several, `Host` must be one of them; a single one stands for any `Host`, for nodes
+    /// behind a proxy that does not pass it on. A challenge's answer is bound to the host that its client dialed.
+    pub hosts: Vec<String>,
     /// Also allow the origins under which this node serves its own page (its listen address; `localhost` on loopback).
     pub allow_own_origin: bool,
     /// A handshake without `Origin`: programs send none, browsers always do.
@@ -29,6 +33,7 @@ impl Default for GatewaySettings {
         Self {
             path: "/ws".to_owned(),
             allowed_origins: Vec::new(),
+            hosts: Vec::new(),
             allow_own_origin: true,
             missing_origin: OriginPolicy::Refuse,
             null_origin: OriginPolicy::Refuse,

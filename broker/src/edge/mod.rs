@@ -4,6 +4,7 @@
 mod address;
 mod cors;
 mod error;
+mod host;
 mod listener;
 mod origin;
 mod socket;
@@ -14,6 +15,7 @@ mod vouch;
 pub use address::{ClientAddress, network};
 pub use cors::Cors;
 pub use error::{Refusal, refuse};
+pub use host::{HostList, HostVerdict, url_host};
 pub use listener::{ListenerSpec, bind, serve, worker_count};
 pub use origin::{Origin, OriginError, OriginList, OriginVerdict};
 pub use socket::{Socket, SocketControl};

@@ -40,6 +40,7 @@ pub(super) struct Birth {
     pub(super) permit: Option<PendingPermit>,
     pub(super) admission: Admission,
     pub(super) address: Option<std::net::IpAddr>,
+    pub(super) host: Arc<str>,
 }
 
 /// An open connection.
@@ -54,6 +55,8 @@ pub(super) struct Ground {
     pub(super) worker: Rc<Worker>,
     pub(super) vitals: Rc<Vitals>,
     pub(super) live: Arc<LiveConnection>,
+    /// The node's host as this client dialed it.
+    pub(super) host: Arc<str>,
     /// What the gauge counts this connection as.
     pub(super) counted_as: ConnectionStateLabel,
     /// Events that effects brought forth; handled after the one that caused them.
@@ -207,7 +210,7 @@ impl Handler<Concluded> for Connection {
 impl Open {
     /// Makes the connection known: to this node at once, to the registry without waiting.
     fn begin(birth: Birth, ctx: &mut WebsocketContext<Connection>) -> Self {
-        let Birth { worker, session, vitals, permit, admission, address } = birth;
+        let Birth { worker, session, vitals, permit, admission, address, host } = birth;
         let gateway = Arc::clone(&worker.gateway);
         let limits = &gateway.settings.limits;
         let mailbox = SocketMailbox {
@@ -243,6 +246,7 @@ impl Open {
             worker,
             vitals,
             live,
+            host,
             counted_as: ConnectionStateLabel::Accepted,
             followups: VecDeque::new(),
             issued: None,

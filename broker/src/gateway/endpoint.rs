@@ -60,7 +60,7 @@ async fn handshake(worker: &Rc<Worker>, request: &HttpRequest, payload: web::Pay
 
 /// Everything that is checked before the 101, cheapest first.
 async fn judge(gateway: &Arc<Gateway>, request: &HttpRequest) -> Result<(HandshakeRequest, Won), HandshakeRefusal> {
-    let asked = check_handshake(request, &gateway.settings, &gateway.origins)?;
+    let asked = check_handshake(request, &gateway.settings, &gateway.origins, &gateway.hosts)?;
     if gateway.supervisor.is_draining() {
         return Err(HandshakeRefusal::UNAVAILABLE);
     }
@@ -124,7 +124,8 @@ fn upgrade(
     let address = gateway.addresses.of(request);
     let facts = Facts { id, dialect: asked.dialect, origin: asked.origin, principal, subscribe: asked.subscribe };
     let session = Session::new(Arc::clone(&gateway.session), facts);
-    let birth = Birth { worker: Rc::clone(worker), session, vitals: Rc::clone(&vitals), permit, admission, address };
+    let host = asked.host;
+    let birth = Birth { worker: Rc::clone(worker), session, vitals: Rc::clone(&vitals), permit, admission, address, host };
 
     let rates = InboundRates::from(limits);
     let guarded = FrameGuard::new(payload, inbound, rates, Arc::clone(&gateway.metrics));

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use actix_http::ws::{HandshakeError, hash_key, verify_handshake};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{StatusCode, Version};
@@ -5,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use url::form_urlencoded;
 
 use crate::config::{GatewaySettings, TokenAtHandshake};
-use crate::edge::{Cors, OriginList, OriginVerdict, refuse};
+use crate::edge::{Cors, HostList, HostVerdict, OriginList, OriginVerdict, refuse};
 use crate::hub::Dialect;
 use crate::telemetry::HandshakeOutcome;
 
@@ -23,18 +25,21 @@ pub struct HandshakeRequest {
     pub token: Option<String>,
     /// A channel to subscribe to at once.
     pub subscribe: Option<String>,
+    /// The node's host as the client dialed it.
+    pub host: Arc<str>,
     /// To be echoed in the 101.
     pub selected_protocol: Option<&'static str>,
 }
 
 impl std::fmt::Debug for HandshakeRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { origin, dialect, token, subscribe, selected_protocol } = self;
+        let Self { origin, dialect, token, subscribe, host, selected_protocol } = self;
         f.debug_struct("HandshakeRequest")
             .field("origin", origin)
             .field("dialect", dialect)
             .field("token", &token.is_some())
             .field("subscribe", subscribe)
+            .field("host", host)
             .field("selected_protocol", selected_protocol)
             .finish()
     }
@@ -63,6 +68,13 @@ impl HandshakeRefusal {
     /// 403: the origin of sandboxed frames and local files, where it is not let in.
     pub const ORIGIN_NULL: Self =
         Self::origin("the Origin is null, as in sandboxed frames and local files: gateway.null_origin lets it in");
+    /// 421: a list of hosts, and this is none of them (RFC 9110, section 15.5.20).
+    pub const HOST: Self = Self::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        "host_refused",
+        "this Host is not in gateway.hosts: a proxy in front must pass Host on as the client sent it",
+        HandshakeOutcome::HostRefused,
+    );
     /// 401: a token is asked for and none was sent.
     pub const TOKEN_MISSING: Self = Self::new(
         StatusCode::UNAUTHORIZED,
@@ -147,8 +159,10 @@ pub fn check_handshake(
     request: &HttpRequest,
     settings: &GatewaySettings,
     origins: &OriginList,
+    hosts: &HostList,
 ) -> Result<HandshakeRequest, HandshakeRefusal> {
     check_form(request)?;
+    let host = dialed_host(request.headers(), hosts)?;
     let sent = request.headers().get_all(header::ORIGIN).map(HeaderValue::as_bytes);
     let origin = match origins.judge(sent) {
         OriginVerdict::Listed(origin) => Some(origin),
@@ -167,7 +181,7 @@ pub fn check_handshake(
         None => None,
     };
     let dialect = if selected_protocol.is_some() { Dialect::Native } else { Dialect::Plain };
-    Ok(HandshakeRequest { origin, dialect, token, subscribe, selected_protocol })
+    Ok(HandshakeRequest { origin, dialect, token, subscribe, host, selected_protocol })
 }
 
 /// Starts the 101 for a request that [`check_handshake`] let pass.
@@ -231,6 +245,17 @@ fn check_form(request: &HttpRequest) -> Result<(), HandshakeRefusal> {
         return bad_request("a WebSocket handshake has no body");
     }
     Ok(())
+}
+
+/// The node's host as the client dialed it: the form has exactly one `Host`.
+fn dialed_host(headers: &HeaderMap, hosts: &HostList) -> Result<Arc<str>, HandshakeRefusal> {
+    match hosts.judge(headers.get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default()) {
+        HostVerdict::Dialed(host) => Ok(host),
+        HostVerdict::Refused => Err(HandshakeRefusal::HOST),
+        HostVerdict::Unreadable => {
+            Err(HandshakeRefusal::malformed(StatusCode::BAD_REQUEST, "Host is not a host with an optional port"))
+        }
+    }
 }
 
 /// The entries of all `Sec-WebSocket-Protocol` headers.

@@ -22,6 +22,11 @@ fn origins(missing: OriginPolicy, null: OriginPolicy) -> OriginList {
     OriginList::new(vec![Origin::parse(APP).unwrap()], missing, null)
 }
 
+/// No list: the `Host` header speaks.
+fn any_host() -> HostList {
+    HostList::new(&[], false)
+}
+
 /// A request of these headers; the path may carry a query.
 fn request(path: &str, headers: &[(&'static str, &str)]) -> HttpRequest {
     let start = TestRequest::get().uri(path);
@@ -46,7 +51,7 @@ fn check_with(
     changed: &[(&'static str, &str)],
 ) -> Result<HandshakeRequest, HandshakeRefusal> {
     let origins = origins(OriginPolicy::Refuse, OriginPolicy::Refuse);
-    check_handshake(&request(path, &headers_with(changed)), settings, &origins)
+    check_handshake(&request(path, &headers_with(changed)), settings, &origins, &any_host())
 }
 
 fn check(path: &str, changed: &[(&'static str, &str)]) -> Result<HandshakeRequest, HandshakeRefusal> {
@@ -108,7 +113,7 @@ fn only_get_over_http_11_is_a_handshake() {
         GOOD.iter().fold(start, |request, header| request.append_header(*header)).to_http_request()
     };
     let check = |request| {
-        let outcome = check_handshake(&request, &settings(), &origins(OriginPolicy::Refuse, OriginPolicy::Refuse));
+        let outcome = check_handshake(&request, &settings(), &origins(OriginPolicy::Refuse, OriginPolicy::Refuse), &any_host());
         outcome.map_or_else(|refusal| refusal.status.as_u16(), |_| 101)
     };
     use actix_web::http::Method;
@@ -119,9 +124,34 @@ fn only_get_over_http_11_is_a_handshake() {
 }
 
 #[test]
+fn host_is_what_the_client_dialed() {
+    let dialed = |names: &[&str], changed: &[(&'static str, &str)]| {
+        let hosts = HostList::new(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(), false);
+        let origins = origins(OriginPolicy::Refuse, OriginPolicy::Refuse);
+        let asked = check_handshake(&request("/ws", &headers_with(changed)), &settings(), &origins, &hosts);
+        asked.map(|asked| asked.host.to_string()).map_err(|refusal| (refusal.status.as_u16(), refusal.error))
+    };
+    let host = |host| [("host", host)];
+    assert_eq!(dialed(&[], &host("App.Example:80")), Ok("app.example".to_owned()));
+    assert_eq!(dialed(&[], &host("app.example:8080")), Ok("app.example:8080".to_owned()));
+    for wrong in ["a/b", "user@app.example", "app.example:x"] {
+        assert_eq!(dialed(&[], &host(wrong)), Err((400, "bad_handshake")), "{wrong}");
+    }
+    // Without a Host, or with two, nobody can say what was dialed; nor does a configured name speak for such a request.
+    for names in [&[] as &[&str], &["app.example"]] {
+        assert_eq!(dialed(names, &host("")), Err((400, "bad_handshake")));
+        assert_eq!(dialed(names, &[("host", "app.example"), ("host", "app.example")]), Err((400, "bad_handshake")));
+    }
+    let both = ["app.example", "b.example"];
+    assert_eq!(dialed(&both, &host("B.example")), Ok("b.example".to_owned()));
+    assert_eq!(dialed(&both, &host("c.example")), Err((421, "host_refused")));
+    assert_eq!(dialed(&["app.example"], &host("10.0.0.1:8080")), Ok("app.example".to_owned()));
+}
+
+#[test]
 fn special_origins_follow_their_own_policy() {
     let origin = |list: &OriginList, sent: &str| {
-        check_handshake(&request("/ws", &headers_with(&[("origin", sent)])), &settings(), list).map(|ok| ok.origin)
+        check_handshake(&request("/ws", &headers_with(&[("origin", sent)])), &settings(), list, &any_host()).map(|ok| ok.origin)
     };
     let lenient = origins(OriginPolicy::Allow, OriginPolicy::Allow);
     assert_eq!(origin(&lenient, ""), Ok(None));

@@ -15,8 +15,9 @@ use serde_json::value::RawValue;
 
 use super::request::{ErrorCode, Failure, OfferedForms, Request, Token, json};
 use super::session::ChallengeFrame;
-use crate::challenge::{Answer, ChallengeId, Lanes, NativeAnswer};
-use crate::config::ChallengeForm;
+use crate::challenge::{Answer, AnswerMac, AnswerSignature, ChallengeId, Hello, NativeAnswer, base64url, hello_digest};
+use crate::config::{ChallengeForm, Mode};
+use crate::page_key::PageKey;
 
 /// The client's name for a request: an unsigned integer, or a string of at most 64 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -171,33 +172,43 @@ arguments!(HelloArguments {
     #[serde(borrow)]
     forms: Vec<Cow<'a, str>>,
     #[serde(borrow)]
-    nonce: Cow<'a, str>
+    nonce: Cow<'a, str>,
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(default)]
+    mode: Mode
 });
-arguments!(AnswerArguments { challenge: ChallengeId, epoch: u32, origin: String, lanes: [i32; Lanes::COUNT] });
+arguments!(AnswerArguments {
+    challenge: ChallengeId,
+    epoch: u32,
+    origin: String,
+    #[serde(default, rename = "topOrigin", deserialize_with = "present")]
+    top_origin: Option<String>,
+    mac: AnswerMac,
+    signature: AnswerSignature
+});
 
-/// Reads a hello. Forms that this node does not know are a newer client's.
+/// Reads a hello. Forms that this node does not know are a newer client's; a mode that it does not know is one that it
+/// cannot hold to.
 fn hello(text: &str) -> Option<Request> {
-    let HelloArguments { forms, nonce, .. } = arguments(text)?;
+    let HelloArguments { forms, nonce, key, mode, .. } = arguments(text)?;
     let has = |form: ChallengeForm| forms.iter().any(|offered| offered == form.name());
     let offered = OfferedForms { vm: has(ChallengeForm::Vm), source: has(ChallengeForm::Source) };
-    Some(Request::Hello { offered, nonce: base64url(&nonce)? })
+    let key = PageKey::parse(base64url(&key)?)?;
+    let hello = Hello { nonce: base64url(&nonce)?, digest: hello_digest(text), key, mode };
+    Some(Request::Hello { offered, hello })
 }
 
 /// Reads an answer. A malformed one is an attempt too.
 fn answer(text: &str) -> Answer {
-    arguments(text).map_or(Answer::Malformed, |AnswerArguments { challenge, epoch, origin, lanes, .. }| {
-        Answer::Native(NativeAnswer { challenge, epoch, origin, lanes: Lanes::new(lanes) })
+    arguments(text).map_or(Answer::Malformed, |AnswerArguments { challenge, epoch, origin, top_origin, mac, signature, .. }| {
+        Answer::Native(NativeAnswer { challenge, epoch, origin, top_origin, mac, signature })
     })
 }
 
-/// Exactly `N` bytes, in canonical base64url without padding.
-fn base64url<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0_u8; N];
-    // The engine refuses trailing bits, padding and whatever does not fit; a shorter text is refused here.
-    match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
-        Ok(len) if len == N => Some(bytes),
-        _ => None,
-    }
+/// A member that is there: `null` is a value of another kind, not absence.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
 }
 
 /// `{"id":…,"ok":…}`
@@ -267,6 +278,8 @@ pub enum Push<'a> {
         program: &'a str,
         /// Milliseconds that the answer may take.
         answer_ms: u64,
+        /// The least that REST calls in the connection's name must show.
+        mode: &'static str,
     },
     /// The answer was right.
     Verified {
@@ -300,6 +313,7 @@ impl<'a> Push<'a> {
             nonce: URL_SAFE_NO_PAD.encode(frame.server_nonce),
             program: &frame.program,
             answer_ms,
+            mode: frame.mode.name(),
         }
     }
 
@@ -315,6 +329,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// A point on the curve.
+    const KEY: &str = "BNgN9yvWiAXGbBqI0ikK8aW3Wia91B-lAs0nfKQ8SVBQOYGGJDLo8zqHoGxTsO4PBU1CoTpu-wWKZV00TXlWGNI";
 
     fn request(text: &str) -> Request {
         match parse(text) {
@@ -342,23 +359,33 @@ mod tests {
         );
         assert_eq!(request(r#"{"id":1,"action":"refresh","token":"t"}"#), Request::Refresh { token: Token("t".to_owned()) });
         let nonce = "A".repeat(43);
+        let hello = |forms: &str, mode: &str| {
+            let text = format!(r#" {{"id":1,"action":"hello","forms":[{forms}],"nonce":"{nonce}","key":"{KEY}"{mode}}}"#);
+            match request(&text) {
+                Request::Hello { offered, hello } => {
+                    assert_eq!(hello.digest, hello_digest(&text));
+                    assert_eq!((hello.nonce, hello.key.point()), ([0; 32], &base64url(KEY).unwrap()));
+                    (offered, hello.mode)
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(hello(r#""vm","source""#, ""), (OfferedForms { vm: true, source: true }, Mode::Bearer));
         assert_eq!(
-            request(&format!(r#"{{"id":1,"action":"hello","forms":["vm","source"],"nonce":"{nonce}"}}"#)),
-            Request::Hello { offered: OfferedForms { vm: true, source: true }, nonce: [0; 32] }
-        );
-        assert_eq!(
-            request(&format!(r#"{{"id":1,"action":"hello","forms":["vm","hologram"],"nonce":"{nonce}"}}"#)),
-            Request::Hello { offered: OfferedForms { vm: true, source: false }, nonce: [0; 32] }
+            hello(r#""vm","hologram""#, r#","mode":"proof""#),
+            (OfferedForms { vm: true, source: false }, Mode::Proof)
         );
         assert_eq!(
             request(
-                r#"{"id":1,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://a","lanes":[1,-2,3,4,5,6,7,-2147483648]}"#
+                &format!(r#"{{"id":1,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://a","topOrigin":"https://b","mac":"{nonce}","signature":"{}"}}"#, "A".repeat(86))
             ),
             Request::Answer(Answer::Native(NativeAnswer {
                 challenge: ChallengeId::from_bytes([0; 16]),
                 epoch: 0,
                 origin: "https://a".to_owned(),
-                lanes: Lanes::new([1, -2, 3, 4, 5, 6, 7, i32::MIN])
+                top_origin: Some("https://b".to_owned()),
+                mac: AnswerMac([0; 32]),
+                signature: AnswerSignature([0; 64]),
             }))
         );
         assert!(matches!(
@@ -407,15 +434,25 @@ mod tests {
             r#""action":"publish","channel":"a","data":1,"exclude":1"#.to_owned(),
             r#""action":"publish","channel":"a","data":1,"_frame":1"#.to_owned(),
             r#""action":"refresh","token":null"#.to_owned(),
-            format!(r#""action":"hello","nonce":"{n43}""#),
-            format!(r#""action":"hello","forms":"source","nonce":"{n43}""#),
-            format!(r#""action":"hello","forms":[],"nonce":"{n43}A""#),
-            format!(r#""action":"hello","forms":[],"nonce":"{n43}=""#),
-            format!(r#""action":"hello","forms":[],"nonce":"{}""#, &n43[1..]),
+            format!(r#""action":"hello","nonce":"{n43}","key":"{KEY}""#),
+            format!(r#""action":"hello","forms":[],"nonce":"{n43}""#),
+            format!(r#""action":"hello","forms":[],"nonce":"{n43}","key":null"#),
+            format!(r#""action":"hello","forms":[],"nonce":"{n43}","key":"{}""#, &KEY[1..]),
+            format!(r#""action":"hello","forms":[],"nonce":"{n43}","key":"{KEY}A""#),
+            // Off the curve, and the same point compressed.
+            format!(r#""action":"hello","forms":[],"nonce":"{n43}","key":"{}""#, KEY.replacen("BN", "BM", 1)),
+            format!(r#""action":"hello","forms":[],"nonce":"{n43}","key":"{}""#, KEY.replacen('B', "A", 1)),
+            format!(r#""action":"hello","forms":[],"nonce":"{n43}","key":"{KEY}","mode":"none""#),
+            format!(r#""action":"hello","forms":[],"nonce":"{n43}","key":"{KEY}","mode":null"#),
+            format!(r#""action":"hello","forms":[],"nonce":"{n43}","key":"{KEY}","key":"{KEY}""#),
+            format!(r#""action":"hello","forms":"source","nonce":"{n43}","key":"{KEY}""#),
+            format!(r#""action":"hello","forms":[],"nonce":"{n43}A","key":"{KEY}""#),
+            format!(r#""action":"hello","forms":[],"nonce":"{n43}=","key":"{KEY}""#),
+            format!(r#""action":"hello","forms":[],"nonce":"{}","key":"{KEY}""#, &n43[1..]),
             // Not canonical: trailing bits.
-            format!(r#""action":"hello","forms":[],"nonce":"{}B""#, &n43[1..]),
+            format!(r#""action":"hello","forms":[],"nonce":"{}B","key":"{KEY}""#, &n43[1..]),
             // Not base64url.
-            format!(r#""action":"hello","forms":[],"nonce":"+{}""#, &n43[1..]),
+            format!(r#""action":"hello","forms":[],"nonce":"+{}","key":"{KEY}""#, &n43[1..]),
         ] {
             let text = format!(r#"{{"id":"x",{members}}}"#);
             let refused = Refused::Reply(RequestId::Text("x".into()), ErrorCode::BadRequest.into());
@@ -425,17 +462,22 @@ mod tests {
 
     #[test]
     fn a_malformed_answer_is_an_attempt() {
+        let (n22, n43, n86) = ("A".repeat(22), "A".repeat(43), "A".repeat(86));
         for members in [
-            "",
-            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7]"#,
-            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,8,9]"#,
-            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,2147483648]"#,
-            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,null]"#,
-            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":null,"lanes":[1,2,3,4,5,6,7,8]"#,
-            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":-1,"origin":"o","lanes":[1,2,3,4,5,6,7,8]"#,
-            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAB","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,8]"#,
-            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,8],"more":1"#,
-            r#","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"epoch":0,"origin":"o","lanes":[1,2,3,4,5,6,7,8]"#,
+            String::new(),
+            format!(r#","challenge":"{n22}","epoch":0,"origin":"o","mac":"{n43}""#),
+            format!(r#","challenge":"{n22}","epoch":0,"origin":"o","signature":"{n86}""#),
+            format!(r#","challenge":"{n22}","epoch":0,"origin":"o","mac":"{n43}","signature":null"#),
+            format!(r#","challenge":"{n22}","epoch":0,"origin":"o","mac":"{n43}A","signature":"{n86}""#),
+            format!(r#","challenge":"{n22}","epoch":0,"origin":"o","mac":"{n43}","signature":"{}B""#, &n86[1..]),
+            format!(r#","challenge":"{n22}","epoch":0,"origin":null,"mac":"{n43}","signature":"{n86}""#),
+            format!(r#","challenge":"{n22}","epoch":-1,"origin":"o","mac":"{n43}","signature":"{n86}""#),
+            format!(r#","challenge":"{}B","epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}""#, &n22[1..]),
+            format!(r#","challenge":"{n22}","epoch":0,"origin":"o","topOrigin":null,"mac":"{n43}","signature":"{n86}""#),
+            format!(r#","challenge":"{n22}","epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}","more":1"#),
+            format!(r#","challenge":"{n22}","epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}","lanes":[1,2,3,4,5,6,7,8]"#),
+            format!(r#","challenge":"{n22}","epoch":0,"epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}""#),
+            r#","error":"could not run the program""#.to_owned(),
         ] {
             let text = format!(r#"{{"id":1,"action":"answer"{members}}}"#);
             assert_eq!(request(&text), Request::Answer(Answer::Malformed), "{text}");
@@ -458,12 +500,13 @@ mod tests {
         for (form, name, program) in [(ChallengeForm::Source, "source", "function(){}"), (ChallengeForm::Vm, "vm", "AQ")] {
             let (id, nonce) = ("A".repeat(22), "A".repeat(43));
             let decoy = crate::challenge::Decoy { index: 0, token: String::new() };
-            let frame =
-                ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program: program.into(), decoy };
+            let (program, mode) = (program.to_owned(), Mode::Proof);
+            let frame = ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program, mode, decoy };
             assert_eq!(
                 Push::challenge(&frame, 10_000).encode(),
                 format!(
-                    r#"{{"event":"challenge","challenge":"{id}","epoch":0,"form":"{name}","nonce":"{nonce}","program":"{program}","answerMs":10000}}"#
+                    r#"{{"event":"challenge","challenge":"{id}","epoch":0,"form":"{name}","nonce":"{nonce}","program":"{}","answerMs":10000,"mode":"proof"}}"#,
+                    frame.program
                 )
             );
         }

@@ -278,6 +278,7 @@ mod tests {
             epoch: 0,
             server_nonce: [0; 32],
             form: crate::config::ChallengeForm::Source,
+            mode: crate::config::Mode::Bearer,
             program: "function(keys){}".into(),
             decoy: Decoy { index: 3, token: "decoy".into() },
         };

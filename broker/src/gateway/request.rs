@@ -3,7 +3,7 @@ use serde::Serialize;
 
 use super::native::RequestId;
 use super::{native, plain};
-use crate::challenge::Answer;
+use crate::challenge::{Answer, Hello};
 use crate::config::ChallengeForm;
 
 /// What a client asks the node itself to do, in whichever dialect.
@@ -13,8 +13,8 @@ pub enum Request {
     Hello {
         /// The forms of a program that it can run.
         offered: OfferedForms,
-        /// Its contribution to the program's seed.
-        nonce: [u8; 32],
+        /// What its challenges are bound to.
+        hello: Hello,
     },
     /// The answer to the challenge.
     Answer(Answer),

@@ -9,7 +9,7 @@ use super::supervisor::ConnectionSupervisor;
 use super::{SessionConfig, Watchdog};
 use crate::challenge::{Issuer, PendingPermits};
 use crate::config::GatewaySettings;
-use crate::edge::{ClientAddress, Cors, OriginList};
+use crate::edge::{ClientAddress, Cors, HostList, OriginList};
 use crate::hub::{Hub, Publisher, Shard};
 use crate::identity::{Clock, TokenVerifier};
 use crate::registry::RegistryKeeper;
@@ -25,6 +25,8 @@ pub struct Gateway {
     pub node: NodeId,
     /// Who may open a socket.
     pub origins: Arc<OriginList>,
+    /// By which names clients reach the node.
+    pub hosts: HostList,
     /// Cross-origin answers to refused handshakes.
     pub cors: Cors,
     /// Tells the client's address.

@@ -14,12 +14,12 @@ use super::request::Token;
 use super::session::{ChallengeFrame, Effects, Event, PublishError, SubscribeError};
 use super::shared::Gateway;
 use super::template::TemplateError;
-use crate::challenge::{Answer, ChallengeSession, Pending};
+use crate::challenge::{Answer, Binding, ChallengeSession, Hello, Pending};
 use crate::close::CloseReason;
-use crate::config::ChallengeForm;
+use crate::config::{ChallengeForm, Mode};
 use crate::hub;
 use crate::identity::{Principal, TokenRefusal};
-use crate::registry::{ConnectionState, Entry, LiveConnection};
+use crate::registry::{Bound, ConnectionState, Entry, LiveConnection};
 use crate::telemetry::{ConnectionStateLabel, LimitHit};
 
 /// The effects of a session, made real.
@@ -86,12 +86,18 @@ impl Effects for Wiring<'_> {
         self.ground.hello_timer = Some(self.ctx.run_later(timeout, late));
     }
 
-    fn issue_challenge(&mut self, form: ChallengeForm, client_nonce: Option<[u8; 32]>) {
+    fn issue_challenge(&mut self, form: ChallengeForm, hello: Option<Hello>) {
         if let Some(timer) = self.ground.hello_timer.take() {
             self.ctx.cancel_future(timer);
         }
-        let Ground { worker, live, .. } = &*self.ground;
-        let issued = worker.gateway.issuer.issue(live.id, 0, client_nonce, live.origin.as_deref(), form);
+        let Ground { worker, live, host, .. } = &*self.ground;
+        let binding = hello.map(|hello| Arc::new(Binding { hello, host: Arc::clone(host) }));
+        let mode = binding.as_ref().map_or(Mode::Bearer, |binding| binding.hello.mode);
+        if let Some(Binding { hello, .. }) = binding.as_deref() {
+            // A session asks once, so this is the first binding.
+            live.bind(Bound { key: hello.key.clone(), mode });
+        }
+        let issued = worker.gateway.issuer.issue(live.id, 0, live.origin.as_deref(), form, binding.as_ref());
         let followup = match issued {
             Ok(issued) => {
                 let frame = ChallengeFrame {
@@ -100,6 +106,7 @@ impl Effects for Wiring<'_> {
                     server_nonce: issued.server_nonce,
                     form: issued.form,
                     program: issued.program.clone(),
+                    mode,
                     decoy: issued.decoy.clone(),
                 };
                 self.ground.issued = Some(issued);

@@ -18,7 +18,7 @@ use crate::challenge::{Issuer, PendingPermits};
 use crate::close::CloseReason;
 use crate::cluster::Bus;
 use crate::config::{ServerSettings, Settings, TlsSettings};
-use crate::edge::{self, ClientAddress, Cors, ListenerSpec, Origin, OriginList, Tls};
+use crate::edge::{self, ClientAddress, Cors, HostList, ListenerSpec, Origin, OriginList, Tls};
 use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
 use crate::hub::{Hub, Publisher};
 use crate::identity::{self, Clock, Identity, Principal, TokenRefusal, TokenVerifier};
@@ -135,6 +135,7 @@ impl Node {
             session: Arc::new(SessionConfig::compile(&settings).map_err(NodeError::Compile)?),
             node,
             origins,
+            hosts: HostList::new(&settings.gateway.hosts, settings.server.tls.is_some()),
             cors: cors.clone(),
             addresses: ClientAddress::new(server.trusted_proxies.clone()),
             supervisor: ConnectionSupervisor::new(settings.gateway.limits.clone(), live, Arc::clone(&metrics)),

@@ -24,6 +24,8 @@ label! {
         Malformed => "malformed",
         /// 403: origin not on the list.
         OriginRefused => "origin_refused",
+        /// 421: none of the names by which clients reach this node.
+        HostRefused => "host_refused",
         /// 401: token asked for and absent.
         TokenMissing => "token_missing",
         /// 401: token does not verify.
@@ -40,8 +42,10 @@ label! {
     pub enum VerdictLabel as "verdict" {
         /// Right, in time.
         Verified => "verified",
-        /// Wrong lanes, id, epoch or shape.
+        /// Wrong result, id, epoch or shape.
         WrongAnswer => "wrong_answer",
+        /// The result was right, and not signed by the page's key.
+        BadSignature => "bad_signature",
         /// Claimed an origin other than the handshake's.
         OriginMismatch => "origin_mismatch",
         /// Not in time.

@@ -2,7 +2,7 @@ use countersign_node_proto::ConnectionId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
-use crate::challenge::{ChallengeId, Expected, Lanes, NativeAnswer, PageOrigin, PendingPermits};
+use crate::challenge::{ChallengeId, EchoAnswer, Expected, ExpectedProof, Lanes, PageOrigin, PendingPermits};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -55,7 +55,7 @@ impl Scene {
             connection: ConnectionId::from_bytes([1; 16]),
             challenge_id: ChallengeId::from_bytes([2; 16]),
             epoch: 3,
-            expected: Expected { lanes: Lanes::new([4; 8]), page: PageOrigin::Missing },
+            expected: Expected { page: PageOrigin::Missing, proof: ExpectedProof::Lanes(Lanes::new([4; 8])) },
             sent_at: opened_at.into_std(),
             deadline: opened_at.into_std() + ANSWER_TIMEOUT,
         };
@@ -66,13 +66,8 @@ impl Scene {
     }
 
     fn submit(&mut self, lane: i32, after: Duration) {
-        let answer = NativeAnswer {
-            challenge: ChallengeId::from_bytes([2; 16]),
-            epoch: 3,
-            origin: String::new(),
-            lanes: Lanes::new([lane; 8]),
-        };
-        self.handle.take().unwrap().submit(Answer::Native(answer), self.opened_at.into_std() + after);
+        let answer = EchoAnswer { origin: String::new(), domain: None, lanes: Lanes::new([lane; 8]) };
+        self.handle.take().unwrap().submit(Answer::Echo(answer), self.opened_at.into_std() + after);
     }
 
     async fn verdict(&mut self) -> Verdict {

@@ -2,7 +2,7 @@ use actix_web::http::header::HeaderName;
 
 use super::{Findings, MILLIS_MAX, SECONDS_MAX};
 use crate::config::{GatewaySettings, LimitSettings, OriginPolicy, Settings};
-use crate::edge::Origin;
+use crate::edge::{Origin, url_host};
 
 /// Largest message that can be configured: 256 MiB. A bound in bytes that no machine could hold bounds nothing.
 const MESSAGE_MAX: usize = 1 << 28;
@@ -12,6 +12,7 @@ const COUNT_MAX: usize = 1 << 30;
 /// The WebSocket endpoint, the challenge and the authorizer.
 pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     check_origins(&settings.gateway, findings);
+    check_hosts(&settings.gateway, findings);
     check_token(&settings.gateway, findings);
     check_sizes(&settings.gateway.limits, findings);
     check_times(&settings.gateway.limits, findings);
@@ -34,6 +35,24 @@ fn check_origins(gateway: &GatewaySettings, findings: &mut Findings) {
     let special = refuses(gateway.missing_origin) && refuses(gateway.null_origin);
     if gateway.allowed_origins.is_empty() && !gateway.allow_own_origin && special {
         findings.add("gateway.allowed_origins", "no handshake can pass", "list the origins of your pages");
+    }
+}
+
+fn check_hosts(gateway: &GatewaySettings, findings: &mut Findings) {
+    for (index, host) in gateway.hosts.iter().enumerate() {
+        let key = super::Key::from("gateway.hosts").index(index);
+        // A proxy may end TLS, so either default port is one that clients leave out.
+        let canonical = url_host(host, true).and_then(|host| url_host(&host, false));
+        match canonical {
+            None => findings.add(key, format!("`{host}` is no host"), "write a name, with a port if clients dial one"),
+            Some(canonical) if canonical != *host => {
+                findings.add(key, format!("`{host}` is not what clients see as their URL.host"), format!("write `{canonical}`"));
+            }
+            Some(_) if gateway.hosts[..index].contains(host) => {
+                findings.add(key, format!("`{host}` is on the list twice"), "remove one");
+            }
+            Some(_) => {}
+        }
     }
 }
 

@@ -29,6 +29,10 @@ fn origins_are_what_browsers_send() {
     check("gateway.allowed_origins = ['https://*.example']", "gateway.allowed_origins[0]");
     check("gateway.allowed_origins = ['http://a.example', 'http://a.example']", "gateway.allowed_origins[1]");
     check("gateway.allow_own_origin = false", "gateway.allowed_origins");
+    check("gateway.hosts = ['a.example', 'https://b.example']", "gateway.hosts[1]");
+    check("gateway.hosts = ['A.example']", "gateway.hosts[0]");
+    check("gateway.hosts = ['a.example:443']", "gateway.hosts[0]");
+    check("gateway.hosts = ['a.example', 'a.example']", "gateway.hosts[1]");
     assert!(keys("gateway = { allow_own_origin = false, missing_origin = 'allow' }").is_empty());
 }
 

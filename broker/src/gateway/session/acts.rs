@@ -42,7 +42,7 @@ impl<E: Effects> Turn<'_, E> {
     /// Does what the client asks of the node, and replies.
     pub(super) fn perform(&mut self, request: Request, to: ReplyTo) {
         let outcome = match request {
-            Request::Hello { offered, nonce } => return self.hello(offered, nonce, &to),
+            Request::Hello { offered, hello } => return self.hello(offered, hello, &to),
             Request::Answer(answer) => return self.answer(answer, to),
             Request::Refresh { token } => return self.refresh(token, to),
             Request::Ping => Ok(()),

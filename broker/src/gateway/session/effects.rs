@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use countersign_node_proto::{ChannelName, Publication};
 
-use crate::challenge::Answer;
+use crate::challenge::{Answer, Hello};
 use crate::close::CloseReason;
 use crate::config::ChallengeForm;
 use crate::gateway::request::Token;
@@ -52,8 +52,9 @@ pub trait Effects {
 
     /// Starts the time that `hello` may take: `HelloDeadline` follows unless a challenge is asked for before.
     fn arm_hello_deadline(&mut self);
-    /// Asks for a challenge in this form, over a native client's nonce: `Issued` or `IssueFailed` follows.
-    fn issue_challenge(&mut self, form: ChallengeForm, client_nonce: Option<[u8; 32]>);
+    /// Binds the connection to what a native client said, and asks for a challenge in this form: `Issued` or `IssueFailed`
+    /// follows.
+    fn issue_challenge(&mut self, form: ChallengeForm, hello: Option<Hello>);
     /// The challenge is on its way to the client: the live state and the gauge move on.
     fn mark_challenged(&mut self);
     /// Hands the one answer to the judge: `Verdict` follows.

@@ -25,7 +25,7 @@ use super::request::ReplyTo;
 use super::routes::Routes;
 use super::rules::{ChannelRules, Standing};
 use crate::challenge::Decoy;
-use crate::config::{Builtin, Carrier, ChallengeForm, ChallengeSettings, Fault, RouteSettings, Settings};
+use crate::config::{Builtin, Carrier, ChallengeForm, ChallengeSettings, Fault, Mode, RouteSettings, Settings};
 use crate::hub::Dialect;
 use crate::identity::Principal;
 use crate::telemetry::VerdictLabel;
@@ -43,6 +43,8 @@ pub struct SessionConfig {
     pub subscriptions_max: usize,
     /// A connection ends with its token.
     pub expiry_ends_connection: bool,
+    /// The floor of what REST calls must show, which a client's `hello` can raise.
+    pub mode: Mode,
 }
 
 impl SessionConfig {
@@ -60,6 +62,8 @@ impl SessionConfig {
                 challenge: settings.challenge.clone(),
                 subscriptions_max: settings.gateway.limits.subscriptions_max,
                 expiry_ends_connection: settings.gateway.token.expiry_ends_connection,
+                // The authorizer asks for no more than the connection id, so the floor is the weakest.
+                mode: Mode::Bearer,
             }),
             (routes, rules, unanswerable) => {
                 let faults = [routes.err(), rules.err(), unanswerable.map(|fault| vec![fault])];
@@ -119,6 +123,8 @@ pub struct ChallengeFrame {
     pub form: ChallengeForm,
     /// The program: bytecode in base64url, or a printed function.
     pub program: String,
+    /// The least that REST calls in the connection's name must show.
+    pub mode: Mode,
     /// Filling for the echo carrier; it chooses nothing.
     pub decoy: Decoy,
 }

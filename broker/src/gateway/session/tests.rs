@@ -10,7 +10,8 @@ use countersign_node_proto::{ChannelName, Payload, Publication};
 use proptest::prelude::*;
 
 use super::*;
-use crate::challenge::{Answer, Decoy};
+use crate::challenge::{Answer, Decoy, Hello};
+use crate::config::Mode;
 use crate::close::CloseReason;
 use crate::gateway::request::Token;
 use crate::gateway::template::TemplateError;
@@ -74,8 +75,12 @@ impl Effects for Recorder {
         self.act("arm hello deadline");
     }
 
-    fn issue_challenge(&mut self, form: ChallengeForm, client_nonce: Option<[u8; 32]>) {
-        let over = if client_nonce.is_some() { " over nonce" } else { "" };
+    fn issue_challenge(&mut self, form: ChallengeForm, hello: Option<Hello>) {
+        let over = match hello {
+            Some(hello) if hello.mode > Mode::Bearer => format!(" over hello in mode {}", hello.mode.name()),
+            Some(_) => " over hello".to_owned(),
+            None => String::new(),
+        };
         let form = if form == ChallengeForm::Vm { " as bytecode" } else { "" };
         self.act(format!("issue challenge{form}{over}"));
     }
@@ -86,7 +91,7 @@ impl Effects for Recorder {
 
     fn judge(&mut self, answer: Answer) {
         self.act(match answer {
-            Answer::Native(answer) => format!("judge {} {}", answer.origin, answer.lanes.values()[0]),
+            Answer::Native(answer) => format!("judge {} {}", answer.origin, answer.mac.0[0]),
             Answer::Echo(answer) => format!("judge {} {}", answer.origin, answer.lanes.values()[0]),
             Answer::Malformed => "judge malformed".to_owned(),
         });
@@ -232,7 +237,7 @@ fn decoy() -> Decoy {
 
 fn challenge() -> ChallengeFrame {
     let (form, program) = (ChallengeForm::Source, "function(keys){}".to_owned());
-    ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program, decoy: decoy() }
+    ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program, mode: Mode::Ticket, decoy: decoy() }
 }
 
 const NATIVE: &str = r#"
@@ -249,8 +254,8 @@ const NATIVE: &str = r#"
     subscribe = "anyone"
 "#;
 
-const HELLO: &str = r#"{"id":1,"action":"hello","forms":["source"],"nonce":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
-const ANSWER: &str = r#"{"id":2,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://app.example","lanes":[7,2,3,4,5,6,7,8]}"#;
+const HELLO: &str = r#"{"id":1,"action":"hello","forms":["source"],"nonce":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","key":"BNgN9yvWiAXGbBqI0ikK8aW3Wia91B-lAs0nfKQ8SVBQOYGGJDLo8zqHoGxTsO4PBU1CoTpu-wWKZV00TXlWGNI"}"#;
+const ANSWER: &str = r#"{"id":2,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://app.example","mac":"BwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","signature":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
 const OPENED: &str = r#"
     @ open
     < {"event":"welcome","connectionId":"ID","challenge":"required","subject":null,"expiresAt":null}
@@ -262,10 +267,10 @@ fn greeted() -> String {
         r#"{OPENED}
         > {HELLO}
         < {{"id":1,"ok":{{}}}}
-        ! issue challenge over nonce
+        ! issue challenge over hello
         @ issued
         ! challenged
-        < {{"event":"challenge","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"form":"source","nonce":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","program":"function(keys){{}}","answerMs":10000}}
+        < {{"event":"challenge","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"form":"source","nonce":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","program":"function(keys){{}}","answerMs":10000,"mode":"ticket"}}
         "#
     )
 }
@@ -321,7 +326,7 @@ fn rules_see_the_connection_as_it_stands_at_each_act() {
 fn an_answer_before_a_challenge_or_a_second_one_before_the_verdict_closes() {
     let early = format!("> {ANSWER}\n! close 4403\n> {ANSWER}\n@ gone");
     native().check(OPENED).check(&early);
-    native().check(OPENED).check(&format!("> {HELLO}\n< {{\"id\":1,\"ok\":{{}}}}\n! issue challenge over nonce")).check(&early);
+    native().check(OPENED).check(&format!("> {HELLO}\n< {{\"id\":1,\"ok\":{{}}}}\n! issue challenge over hello")).check(&early);
     native().check(&answered()).check(&early);
 }
 
@@ -378,7 +383,7 @@ fn hello_comes_once_and_in_time() {
         < {{"id":1,"error":{{"code":"not_available","message":"none of these forms is offered here"}}}}
         > {HELLO}
         < {{"id":1,"ok":{{}}}}
-        ! issue challenge over nonce"#,
+        ! issue challenge over hello"#,
         HELLO.replace("source", "hologram")
     ));
 }
@@ -389,7 +394,7 @@ fn the_node_chooses_the_form_by_its_own_order() {
         let settings = format!("challenge.forms = [{forms}]");
         let hello = HELLO.replace(r#"["source"]"#, offered);
         let opened = Bench::new(&settings, Dialect::Native).check(OPENED);
-        opened.check(&format!("> {hello}\n< {{\"id\":1,\"ok\":{{}}}}\n! issue challenge{act} over nonce"));
+        opened.check(&format!("> {hello}\n< {{\"id\":1,\"ok\":{{}}}}\n! issue challenge{act} over hello"));
     };
     chosen("'vm', 'source'", r#"["source","vm"]"#, " as bytecode");
     chosen("'vm', 'source'", r#"["source"]"#, "");
@@ -401,8 +406,39 @@ fn the_node_chooses_the_form_by_its_own_order() {
 }
 
 #[test]
+fn mode_is_the_stronger_of_the_clients_and_the_nodes() {
+    let asks = |floor: Mode, member: &str, act: &str| {
+        let mut bench = native();
+        let mut config = SessionConfig::compile(&Settings::default()).unwrap();
+        config.mode = floor;
+        bench.session.config = Arc::new(config);
+        let hello = HELLO.replace(r#""forms""#, &format!(r#"{member}"forms""#));
+        bench.check(OPENED).check(&format!("> {hello}\n< {{\"id\":1,\"ok\":{{}}}}\n! issue challenge over hello{act}"));
+    };
+    asks(Mode::Bearer, "", "");
+    asks(Mode::Bearer, r#""mode":"bearer","#, "");
+    asks(Mode::Bearer, r#""mode":"proof","#, " in mode proof");
+    asks(Mode::Ticket, "", " in mode ticket");
+    asks(Mode::Ticket, r#""mode":"bearer","#, " in mode ticket");
+    asks(Mode::Ticket, r#""mode":"proof","#, " in mode proof");
+    asks(Mode::Proof, r#""mode":"ticket","#, " in mode proof");
+}
+
+#[test]
+fn a_hello_with_a_point_off_the_curve_is_refused_and_may_be_said_again() {
+    let wrong = HELLO.replace("\"BN", "\"BM");
+    native().check(OPENED).check(&format!(
+        r#"> {wrong}
+        < {{"id":1,"error":{{"code":"bad_request","message":"a member is missing, unknown, given twice or not of its kind"}}}}
+        > {HELLO}
+        < {{"id":1,"ok":{{}}}}
+        ! issue challenge over hello"#
+    ));
+}
+
+#[test]
 fn faults_of_the_node_fail_closed() {
-    let asked = format!("{OPENED}\n> {HELLO}\n< {{\"id\":1,\"ok\":{{}}}}\n! issue challenge over nonce");
+    let asked = format!("{OPENED}\n> {HELLO}\n< {{\"id\":1,\"ok\":{{}}}}\n! issue challenge over hello");
     native().check(&asked).check("@ issue failed\n! close 4500\n@ issued");
     let unasked = native().check(&greeted()).check("@ verdict verified\n! close 4500");
     assert!(!unasked.session.is_verified());

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use countersign_node_proto::ChannelName;
 
 use super::{ChallengeFrame, Effects, Event, Life, Proof, SessionConfig, State};
-use crate::challenge::Answer;
+use crate::challenge::{Answer, Hello};
 use crate::close::CloseReason;
 use crate::config::{ChallengeForm, OnFailure};
 use crate::gateway::native::{self, Act, NativeRequest, Push, Refused};
@@ -163,14 +163,16 @@ impl<E: Effects> Turn<'_, E> {
     }
 
     /// A native client says that it is ready, once.
-    pub(super) fn hello(&mut self, offered: OfferedForms, nonce: [u8; 32], to: &ReplyTo) {
+    pub(super) fn hello(&mut self, offered: OfferedForms, hello: Hello, to: &ReplyTo) {
         // The node's order decides, so that a client cannot ask for less than it can do.
         let chosen = self.config.challenge.forms.iter().copied().find(|form| offered.has(*form));
         match (&self.state.proof, chosen) {
             (Proof::AwaitingHello, Some(form)) => {
                 self.state.proof = Proof::Issuing;
                 self.reply_done(to);
-                self.effects.issue_challenge(form, Some(nonce));
+                // A client may ask for more than the node does, never for less.
+                let mode = hello.mode.max(self.config.mode);
+                self.effects.issue_challenge(form, Some(Hello { mode, ..hello }));
             }
             (Proof::AwaitingHello, None) => {
                 self.fail_request(to, ErrorCode::NotAvailable.because("none of these forms is offered here"));
@@ -226,7 +228,9 @@ impl<E: Effects> Turn<'_, E> {
         }
         match verdict {
             VerdictLabel::Verified => self.verified(),
-            VerdictLabel::WrongAnswer | VerdictLabel::OriginMismatch => self.challenge_failed(CloseReason::ChallengeFailed),
+            VerdictLabel::WrongAnswer | VerdictLabel::BadSignature | VerdictLabel::OriginMismatch => {
+                self.challenge_failed(CloseReason::ChallengeFailed);
+            }
             VerdictLabel::Late => self.challenge_failed(CloseReason::ChallengeDeadline),
             VerdictLabel::Internal => self.close(CloseReason::Internal),
             // The socket closed first, and its own event follows.
