@@ -219,7 +219,9 @@ mod tests {
         for (member, length) in [("mac", 43), ("signature", 86)] {
             let good = "A".repeat(length);
             // Shorter, longer, padded, not canonical, of the other alphabet.
-            for wrong in [&good[1..], &format!("{good}A"), &format!("{good}="), &format!("{}B", &good[1..]), &good.replacen('A', "+", 1)] {
+            for wrong in
+                [&good[1..], &format!("{good}A"), &format!("{good}="), &format!("{}B", &good[1..]), &good.replacen('A', "+", 1)]
+            {
                 assert_eq!(native(|request| request[member] = json!(wrong)), Answer::Malformed, "{member} {wrong}");
             }
         }
@@ -237,7 +239,17 @@ mod tests {
     }
 
     fn arbitrary_json() -> impl Strategy<Value = Value> {
-        let name = prop::sample::select(vec!["origin", "topOrigin", "domain", "key", "mac", "signature", "challenge", "epoch", "__proto__"]);
+        let name = prop::sample::select(vec![
+            "origin",
+            "topOrigin",
+            "domain",
+            "key",
+            "mac",
+            "signature",
+            "challenge",
+            "epoch",
+            "__proto__",
+        ]);
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),

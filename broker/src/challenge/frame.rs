@@ -1,8 +1,11 @@
+use std::fmt;
+use std::sync::Arc;
+
 use countersign_node_proto::ConnectionId;
 
 use super::answer::ChallengeId;
 use super::transcript::Transcript;
-use crate::config::{ChallengeForm, Mode};
+use crate::config::{ChallengeForm, Mode, SignPrograms};
 use crate::page_key::PageKey;
 use crate::program_key::{ProgramKey, Unsigned};
 
@@ -39,6 +42,48 @@ pub struct FrameSignature {
     pub signer: String,
     /// r and s.
     pub signature: [u8; PageKey::SIGNATURE_BYTES],
+}
+
+/// Signs with whichever key it is that signs at the moment.
+type Sign = Arc<dyn Fn(&ProgramFrame<'_>) -> Result<FrameSignature, Unsigned> + Send + Sync>;
+
+/// What an issuer signs, and how.
+#[derive(Clone)]
+pub struct Signing {
+    which: SignPrograms,
+    answer_ms: u32,
+    sign: Sign,
+}
+
+impl Signing {
+    /// Signs these forms. `answer_ms` is what challenges say of the time for an answer.
+    pub fn new(
+        which: SignPrograms,
+        answer_ms: u32,
+        sign: impl Fn(&ProgramFrame<'_>) -> Result<FrameSignature, Unsigned> + Send + Sync + 'static,
+    ) -> Self {
+        Self { which, answer_ms, sign: Arc::new(sign) }
+    }
+
+    /// Is this form signed?
+    pub(super) fn covers(&self, form: ChallengeForm) -> bool {
+        self.which.covers(form)
+    }
+
+    /// Milliseconds that an answer may take.
+    pub(super) const fn answer_ms(&self) -> u32 {
+        self.answer_ms
+    }
+
+    pub(super) fn sign(&self, frame: &ProgramFrame<'_>) -> Result<FrameSignature, Unsigned> {
+        (self.sign)(frame)
+    }
+}
+
+impl fmt::Debug for Signing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signing").field("which", &self.which).finish_non_exhaustive()
+    }
 }
 
 impl ProgramFrame<'_> {

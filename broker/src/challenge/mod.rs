@@ -46,7 +46,7 @@ pub use answer::{Answer, AnswerMac, AnswerSignature, ChallengeId, EchoAnswer, Na
 pub use binding::{Binding, Hello, Terms, bind_message, hello_digest, program_digest};
 pub use bytecode::{BytecodeError, Disguise};
 pub use evaluate::{EvaluateError, evaluate};
-pub use frame::{FrameSignature, ProgramFrame};
+pub use frame::{FrameSignature, ProgramFrame, Signing};
 pub use generate::{Constants, Shape, ShapeError, generate};
 pub use instruction::{Binary, Instruction, Odd, Register, Shift, ShiftBy, Unary};
 pub use issue::{Decoy, IssueError, Issued, Issuer};

@@ -204,10 +204,7 @@ fn two_nodes_never_issue_the_same_program() {
 fn origin_is_checked() {
     let claims = |origin: &str| {
         let (native, echo) = (origin.to_owned(), origin.to_owned());
-        [
-            changed(NATIVE, |answer| answer["origin"] = json!(native)),
-            changed(ECHO, |answer| answer["origin"] = json!(echo)),
-        ]
+        [changed(NATIVE, |answer| answer["origin"] = json!(native)), changed(ECHO, |answer| answer["origin"] = json!(echo))]
     };
     for origin in ["https://evil.example", "https://app.example.evil.example", "https://app.example.", "null", ""] {
         assert_eq!(claims(origin), [Verdict::OriginMismatch; 2], "{origin}");

@@ -82,7 +82,8 @@ mod tests {
         check("[::0001]:8080", false, Some("[::1]:8080"));
         check("127.0.0.1:8080", false, Some("127.0.0.1:8080"));
         for wrong in [
-            "", ":80", "a b", "a\tb", "a/b", "a?b", "a#b", "u@a", "u:p@a", "a\\b", "a:65536", "a:x", "[::1", "a,b:1:2", "bücher",
+            "", ":80", "a b", "a\tb", "a/b", "a?b", "a#b", "u@a", "u:p@a", "a\\b", "a:65536", "a:x", "[::1", "a,b:1:2",
+            "bücher",
         ] {
             check(wrong, false, None);
         }

@@ -201,9 +201,12 @@ fn hello(text: &str) -> Option<Request> {
 
 /// Reads an answer. A malformed one is an attempt too.
 fn answer(text: &str) -> Answer {
-    arguments(text).map_or(Answer::Malformed, |AnswerArguments { challenge, epoch, origin, top_origin, mac, signature, .. }| {
-        Answer::Native(NativeAnswer { challenge, epoch, origin, top_origin, mac, signature })
-    })
+    arguments(text).map_or(
+        Answer::Malformed,
+        |AnswerArguments { challenge, epoch, origin, top_origin, mac, signature, .. }| {
+            Answer::Native(NativeAnswer { challenge, epoch, origin, top_origin, mac, signature })
+        },
+    )
 }
 
 /// A member that is there: `null` is a value of another kind, not absence.
@@ -280,6 +283,12 @@ pub enum Push<'a> {
         answer_ms: u64,
         /// The least that REST calls in the connection's name must show.
         mode: &'static str,
+        /// The name of the key that signed all of this, where the form is signed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signer: Option<&'a str>,
+        /// Its signature, base64url.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signature: Option<String>,
     },
     /// The answer was right.
     Verified {
@@ -314,6 +323,8 @@ impl<'a> Push<'a> {
             program: &frame.program,
             answer_ms,
             mode: frame.mode.name(),
+            signer: frame.signature.as_ref().map(|signed| signed.signer.as_str()),
+            signature: frame.signature.as_ref().map(|signed| URL_SAFE_NO_PAD.encode(signed.signature)),
         }
     }
 
@@ -371,14 +382,12 @@ mod tests {
             }
         };
         assert_eq!(hello(r#""vm","source""#, ""), (OfferedForms { vm: true, source: true }, Mode::Bearer));
+        assert_eq!(hello(r#""vm","hologram""#, r#","mode":"proof""#), (OfferedForms { vm: true, source: false }, Mode::Proof));
         assert_eq!(
-            hello(r#""vm","hologram""#, r#","mode":"proof""#),
-            (OfferedForms { vm: true, source: false }, Mode::Proof)
-        );
-        assert_eq!(
-            request(
-                &format!(r#"{{"id":1,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://a","topOrigin":"https://b","mac":"{nonce}","signature":"{}"}}"#, "A".repeat(86))
-            ),
+            request(&format!(
+                r#"{{"id":1,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://a","topOrigin":"https://b","mac":"{nonce}","signature":"{}"}}"#,
+                "A".repeat(86)
+            )),
             Request::Answer(Answer::Native(NativeAnswer {
                 challenge: ChallengeId::from_bytes([0; 16]),
                 epoch: 0,
@@ -475,7 +484,9 @@ mod tests {
             format!(r#","challenge":"{}B","epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}""#, &n22[1..]),
             format!(r#","challenge":"{n22}","epoch":0,"origin":"o","topOrigin":null,"mac":"{n43}","signature":"{n86}""#),
             format!(r#","challenge":"{n22}","epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}","more":1"#),
-            format!(r#","challenge":"{n22}","epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}","lanes":[1,2,3,4,5,6,7,8]"#),
+            format!(
+                r#","challenge":"{n22}","epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}","lanes":[1,2,3,4,5,6,7,8]"#
+            ),
             format!(r#","challenge":"{n22}","epoch":0,"epoch":0,"origin":"o","mac":"{n43}","signature":"{n86}""#),
             r#","error":"could not run the program""#.to_owned(),
         ] {
@@ -500,15 +511,25 @@ mod tests {
         for (form, name, program) in [(ChallengeForm::Source, "source", "function(){}"), (ChallengeForm::Vm, "vm", "AQ")] {
             let (id, nonce) = ("A".repeat(22), "A".repeat(43));
             let decoy = crate::challenge::Decoy { index: 0, token: String::new() };
-            let (program, mode) = (program.to_owned(), Mode::Proof);
-            let frame = ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program, mode, decoy };
-            assert_eq!(
-                Push::challenge(&frame, 10_000).encode(),
-                format!(
-                    r#"{{"event":"challenge","challenge":"{id}","epoch":0,"form":"{name}","nonce":"{nonce}","program":"{}","answerMs":10000,"mode":"proof"}}"#,
-                    frame.program
-                )
+            let (program, mode, signature) = (program.to_owned(), Mode::Proof, None);
+            let mut frame = ChallengeFrame {
+                challenge_id: [0; 16],
+                epoch: 0,
+                server_nonce: [0; 32],
+                form,
+                program,
+                mode,
+                signature,
+                decoy,
+            };
+            let text = format!(
+                r#"{{"event":"challenge","challenge":"{id}","epoch":0,"form":"{name}","nonce":"{nonce}","program":"{}","answerMs":10000,"mode":"proof""#,
+                frame.program
             );
+            assert_eq!(Push::challenge(&frame, 10_000).encode(), format!("{text}}}"));
+            frame.signature = Some(crate::challenge::FrameSignature { signer: "key".to_owned(), signature: [0; 64] });
+            let signed = format!(r#"{text},"signer":"key","signature":"{}"}}"#, "A".repeat(86));
+            assert_eq!(Push::challenge(&frame, 10_000).encode(), signed);
         }
         assert_eq!(
             Push::Verified { connection_id }.encode(),

@@ -107,6 +107,7 @@ impl Effects for Wiring<'_> {
                     form: issued.form,
                     program: issued.program.clone(),
                     mode,
+                    signature: issued.signature.clone(),
                     decoy: issued.decoy.clone(),
                 };
                 self.ground.issued = Some(issued);

@@ -14,14 +14,14 @@ use super::apps::AppParts;
 use super::backplane::{Attached, Backplane};
 use super::hearing::Hearing;
 use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, TokenCheck, TokenProblem};
-use crate::challenge::{Issuer, PendingPermits};
+use crate::challenge::{Issuer, PendingPermits, Signing};
 use crate::close::CloseReason;
 use crate::cluster::Bus;
 use crate::config::{ServerSettings, Settings, TlsSettings};
 use crate::edge::{self, ClientAddress, Cors, HostList, ListenerSpec, Origin, OriginList, Tls};
 use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
 use crate::hub::{Hub, Publisher};
-use crate::identity::{self, Clock, Identity, Principal, TokenRefusal, TokenVerifier};
+use crate::identity::{self, Clock, Identity, Principal, ProgramKeys, TokenRefusal, TokenVerifier};
 use crate::link::Task;
 use crate::management::{ApiKeys, Disconnector, Management};
 use crate::registry::{LeaseKeeper, LiveConnections, RegistryKeeper};
@@ -140,7 +140,7 @@ impl Node {
             addresses: ClientAddress::new(server.trusted_proxies.clone()),
             supervisor: ConnectionSupervisor::new(settings.gateway.limits.clone(), live, Arc::clone(&metrics)),
             verifier: identity.verifier(),
-            issuer: Issuer::new(settings.challenge.program_operations)?,
+            issuer: issuer(&settings)?,
             permits: PendingPermits::new(settings.challenge.pending_max, Arc::clone(&metrics)),
             handshakes: Semaphore::new(settings.gateway.limits.handshakes_in_flight_max),
             keeper,
@@ -287,6 +287,21 @@ fn start_identity(
         tracing::info!(ended, "a user's tokens were revoked");
     };
     Ok(Identity::start(settings, Arc::clone(metrics), listen, revoked)?)
+}
+
+/// Makes challenges, and signs those that are to be signed.
+fn issuer(settings: &Settings) -> Result<Issuer, NodeError> {
+    let challenge = &settings.challenge;
+    let issuer = Issuer::new(challenge.program_operations)?;
+    if !challenge.enabled || !challenge.forms.iter().any(|form| challenge.sign_programs.covers(*form)) {
+        return Ok(issuer);
+    }
+    if settings.cluster.redis.is_some() && challenge.signing_keys_dir.is_none() {
+        tracing::warn!("nodes sign programs each with keys of its own: name a shared folder in challenge.signing_keys_dir");
+    }
+    let keys = ProgramKeys::start(settings)?;
+    let answer_ms = u32::try_from(challenge.answer_timeout_ms.0).unwrap_or(u32::MAX);
+    Ok(issuer.signing(Signing::new(challenge.sign_programs, answer_ms, move |frame| frame.sign(&keys.current()))))
 }
 
 /// The configured origins, and the node's own where that is asked for.

@@ -4,6 +4,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::challenge::binding_tests::Page;
+use crate::challenge::{ExpectedProof, IssueError, Issued, Issuer};
 
 fn frozen() -> Value {
     serde_json::from_str(include_str!("../vectors/frame-v1.json")).unwrap()
@@ -157,4 +159,59 @@ fn a_frame_names_the_key_that_signed_it() {
     let public = PageKey::parse(bytes(&frozen()["pin"]).try_into().unwrap()).unwrap();
     assert!(public.verifies(&frame.message(&signed.signer), &signed.signature));
     assert!(!public.verifies(&frame.message("another"), &signed.signature));
+}
+
+/// An issuer that signs these forms with the fixed key, and a page under `gateway.example` that it challenges.
+fn challenged(which: SignPrograms, form: ChallengeForm, sign: Option<fn() -> Unsigned>) -> Result<Issued, IssueError> {
+    let key = key();
+    let issuer = Issuer::new(128).unwrap().signing(Signing::new(which, 9_000, move |frame| match sign {
+        None => frame.sign(&key),
+        Some(fault) => Err(fault()),
+    }));
+    let page = Page::new("hello");
+    issuer.issue(
+        ConnectionId::from_bytes([1; 16]),
+        3,
+        Some("https://app.example"),
+        form,
+        Some(&page.binding("gateway.example")),
+    )
+}
+
+#[test]
+fn what_a_page_evaluates_is_signed_always_and_bytecode_where_it_is_asked_for() {
+    for (which, form, is_signed) in [
+        (SignPrograms::Source, ChallengeForm::Source, true),
+        (SignPrograms::Source, ChallengeForm::Vm, false),
+        (SignPrograms::All, ChallengeForm::Source, true),
+        (SignPrograms::All, ChallengeForm::Vm, true),
+    ] {
+        let issued = challenged(which, form, None).unwrap();
+        assert_eq!(issued.signature.is_some(), is_signed, "{which:?} {form:?}");
+        let Some(FrameSignature { signer, signature }) = issued.signature else { continue };
+        let ExpectedProof::Bound(proof) = &issued.expected.proof else { panic!("not bound") };
+        // As the page sees it: the hash is of the text that came.
+        let program = hash(&issued.program);
+        let frame = ProgramFrame {
+            host: "gateway.example",
+            hello: &hash("hello"),
+            connection: ConnectionId::from_bytes([1; 16]),
+            challenge_id: issued.challenge_id,
+            epoch: 3,
+            form,
+            server_nonce: &issued.server_nonce,
+            program: &program,
+            mode: proof.binding.hello.mode,
+            answer_ms: 9_000,
+        };
+        let public = PageKey::parse(bytes(&frozen()["pin"]).try_into().unwrap()).unwrap();
+        assert!(public.verifies(&frame.message(&signer), &signature), "{which:?} {form:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_signed_is_not_issued() {
+    let broken = |form| challenged(SignPrograms::Source, form, Some(|| Unsigned)).err();
+    assert_eq!(broken(ChallengeForm::Source), Some(IssueError::Unsigned(Unsigned)));
+    assert_eq!(broken(ChallengeForm::Vm), None, "nothing to sign");
 }

@@ -46,7 +46,11 @@ fn check_hosts(gateway: &GatewaySettings, findings: &mut Findings) {
         match canonical {
             None => findings.add(key, format!("`{host}` is no host"), "write a name, with a port if clients dial one"),
             Some(canonical) if canonical != *host => {
-                findings.add(key, format!("`{host}` is not what clients see as their URL.host"), format!("write `{canonical}`"));
+                findings.add(
+                    key,
+                    format!("`{host}` is not what clients see as their URL.host"),
+                    format!("write `{canonical}`"),
+                );
             }
             Some(_) if gateway.hosts[..index].contains(host) => {
                 findings.add(key, format!("`{host}` is on the list twice"), "remove one");

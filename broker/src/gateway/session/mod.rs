@@ -24,7 +24,7 @@ use self::turn::Turn;
 use super::request::ReplyTo;
 use super::routes::Routes;
 use super::rules::{ChannelRules, Standing};
-use crate::challenge::Decoy;
+use crate::challenge::{Decoy, FrameSignature};
 use crate::config::{Builtin, Carrier, ChallengeForm, ChallengeSettings, Fault, Mode, RouteSettings, Settings};
 use crate::hub::Dialect;
 use crate::identity::Principal;
@@ -125,6 +125,8 @@ pub struct ChallengeFrame {
     pub program: String,
     /// The least that REST calls in the connection's name must show.
     pub mode: Mode,
+    /// The node's signature over all of this, where the form is signed.
+    pub signature: Option<FrameSignature>,
     /// Filling for the echo carrier; it chooses nothing.
     pub decoy: Decoy,
 }

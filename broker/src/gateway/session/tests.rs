@@ -11,8 +11,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::challenge::{Answer, Decoy, Hello};
-use crate::config::Mode;
 use crate::close::CloseReason;
+use crate::config::Mode;
 use crate::gateway::request::Token;
 use crate::gateway::template::TemplateError;
 use crate::telemetry::{Label as _, LimitHit};
@@ -237,7 +237,16 @@ fn decoy() -> Decoy {
 
 fn challenge() -> ChallengeFrame {
     let (form, program) = (ChallengeForm::Source, "function(keys){}".to_owned());
-    ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program, mode: Mode::Ticket, decoy: decoy() }
+    ChallengeFrame {
+        challenge_id: [0; 16],
+        epoch: 0,
+        server_nonce: [0; 32],
+        form,
+        program,
+        mode: Mode::Ticket,
+        signature: None,
+        decoy: decoy(),
+    }
 }
 
 const NATIVE: &str = r#"
