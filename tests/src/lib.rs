@@ -3,7 +3,7 @@
 //! - [`node`] starts the `countersign` binary on free ports with a data folder of its own, and ends it.
 //! - [`cluster`] starts several of them with a Redis and a balancer, breaks parts of it, and checks what was promised.
 //! - [`http`], [`socket`] and [`raw`] are three clients: requests, messages, and single bytes of frames.
-//! - [`solver`] evaluates challenge programs in a JavaScript engine; [`browser`] drives a headless Chromium.
+//! - [`solver`] evaluates challenge programs in a JavaScript engine, [`binding`] makes answers of them; [`browser`] drives a headless Chromium.
 //! - [`redis`] starts a Redis of the test's own, and kills it.
 //! - [`tokens`] is an issuer of the tests' own; [`metrics`] reads a scrape; [`poll`] waits for conditions, never for time.
 //!
@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure of the harness is the failure of the test that uses it")]
 #![allow(clippy::print_stderr, reason = "what a test tells the person who reads its failure")]
 
+pub mod binding;
 pub mod browser;
 pub mod cluster;
 pub mod http;

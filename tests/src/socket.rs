@@ -15,9 +15,9 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::Node;
+use crate::binding::{PageKey, View};
 use crate::http::Response;
 use crate::poll::{PATIENCE, within};
-use crate::solver::solve;
 
 /// Subprotocol of native clients.
 pub const NATIVE: &str = "countersign.v1";
@@ -52,6 +52,10 @@ pub struct Socket {
     origin: String,
     pushed: VecDeque<Value>,
     asked: u64,
+    host: String,
+    hello: String,
+    /// The page's key.
+    pub key: PageKey,
     /// The subprotocol that the node chose.
     pub protocol: Option<String>,
     /// The connection id, once a welcome named it.
@@ -174,6 +178,9 @@ impl Dial {
                 origin: self.origin.unwrap_or_default(),
                 pushed: VecDeque::new(),
                 asked: 0,
+                host: self.authority,
+                hello: String::new(),
+                key: PageKey::new(),
                 protocol: text_of(response.headers().get("sec-websocket-protocol")),
                 id: String::new(),
             }),
@@ -296,7 +303,11 @@ impl Socket {
         for (key, value) in members.as_object().expect("members").clone() {
             request[key] = value;
         }
-        self.json(&request).await;
+        let text = request.to_string();
+        self.text(&text).await;
+        if action == "hello" {
+            self.hello = text;
+        }
         loop {
             let message = self.next_json().await;
             if message["id"] == self.asked {
@@ -339,12 +350,33 @@ impl Socket {
         }
     }
 
-    /// Says hello; the challenge.
-    pub async fn challenge(&mut self) -> Value {
+    /// What this page says in its hello.
+    ///
+    /// # Panics
+    /// If there is no randomness.
+    #[must_use]
+    pub fn hello(&self) -> Value {
         let mut nonce = [0_u8; 32];
         getrandom::fill(&mut nonce).expect("randomness");
-        self.ok("hello", json!({ "forms": ["source"], "nonce": URL_SAFE_NO_PAD.encode(nonce) })).await;
+        json!({ "forms": ["source"], "nonce": URL_SAFE_NO_PAD.encode(nonce), "key": self.key.point() })
+    }
+
+    /// Says hello; the challenge.
+    pub async fn challenge(&mut self) -> Value {
+        self.ok("hello", self.hello()).await;
         self.event("challenge").await
+    }
+
+    /// What this page knows of the conversation since its hello.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View::new(&self.host, &self.id, &self.hello, &self.origin)
+    }
+
+    /// The right answer of this page to its challenge, without `id` and `action`.
+    #[must_use]
+    pub fn answer(&self, challenge: &Value) -> Value {
+        self.view().answer(challenge, &self.key)
     }
 
     /// Says hello, answers the challenge, and waits for the verdict.
@@ -353,24 +385,10 @@ impl Socket {
     /// If the verdict names another connection.
     pub async fn verify(&mut self) {
         let challenge = self.challenge().await;
-        let answer = answer(&challenge, &self.origin);
-        self.ok("answer", answer).await;
+        self.ok("answer", self.answer(&challenge)).await;
         let verified = self.event("verified").await;
         assert_eq!(verified["connectionId"], self.id);
     }
-}
-
-/// The right answer of a page at `origin` to a native challenge, without `id` and `action`.
-///
-/// # Panics
-/// If the challenge names no program.
-#[must_use]
-pub fn answer(challenge: &Value, origin: &str) -> Value {
-    let result = solve(challenge["program"].as_str().expect("a program"), origin);
-    json!({
-        "challenge": challenge["challenge"], "epoch": challenge["epoch"],
-        "origin": result["origin"], "lanes": result["lanes"],
-    })
 }
 
 /// A close frame's parts.

@@ -191,3 +191,266 @@ fn vector(pair: &EcdsaKeyPair, (form, host, origin, top_origin, mode, epoch): Ca
         "k": b64u(answer_key.as_bytes()), "mac": b64u(&mac), "bind": b64u(&bind_message(&transcript, &mac)),
     })
 }
+
+const HOST: &str = "node.example";
+const ORIGIN: &str = "https://app.example";
+const HELLO: &str = r#"{"id":1,"action":"hello","forms":["vm","source"]}"#;
+
+/// One challenge between a page and a node, and whoever sits between them.
+struct Scene {
+    page: Page,
+    connection: ConnectionId,
+    issued: Issued,
+    pending: Pending,
+}
+
+impl Scene {
+    /// The node saw this page's hello as it was said.
+    fn new(issuer: &Issuer, number: u8) -> Self {
+        let page = Page::new(HELLO);
+        let binding = page.binding(HOST);
+        Self::bound(issuer, number, page, &binding)
+    }
+
+    /// The node saw another binding than the page.
+    fn bound(issuer: &Issuer, number: u8, page: Page, binding: &Arc<Binding>) -> Self {
+        let connection = ConnectionId::from_bytes([number; 16]);
+        let issued = issuer.issue(connection, 0, Some(ORIGIN), ChallengeForm::Vm, Some(binding)).unwrap();
+        let sent_at = Instant::now();
+        let pending = Pending::new(connection, &issued, sent_at, sent_at + Duration::from_secs(10));
+        Self { page, connection, issued, pending }
+    }
+
+    fn answer(&self) -> NativeAnswer {
+        self.page.answer(&self.connection, &self.issued, HOST, ORIGIN)
+    }
+
+    fn answer_as(&self, sees: impl for<'a> FnOnce(&mut Terms<'a>)) -> NativeAnswer {
+        self.page.answer_as(&self.connection, &self.issued, HOST, ORIGIN, sees)
+    }
+
+    fn judge(self, answer: NativeAnswer) -> Verdict {
+        let received_at = self.pending.sent_at;
+        self.pending.judge(&Answer::Native(answer), received_at)
+    }
+
+    /// The same challenge once more: a test's privilege, a node judges once.
+    fn judge_again(&self, answer: &NativeAnswer) -> Verdict {
+        let Pending { connection, sent_at, deadline, .. } = self.pending;
+        let again = Pending::new(connection, &self.issued, sent_at, deadline);
+        again.judge(&Answer::Native(answer.clone()), sent_at)
+    }
+}
+
+fn issuer() -> Issuer {
+    Issuer::new(Shape::OPERATIONS_MIN).unwrap()
+}
+
+#[test]
+fn a_page_that_sees_what_the_node_sees_is_verified() {
+    let scene = Scene::new(&issuer(), 1);
+    let answer = scene.answer();
+    assert_eq!(scene.judge(answer), Verdict::Verified);
+    // Only the top-level page's origin is the client's to say.
+    let scene = Scene::new(&issuer(), 1);
+    let answer = scene.answer_as(|terms| terms.top_origin = Some("https://top.example"));
+    assert_eq!(answer.top_origin.as_deref(), Some("https://top.example"));
+    assert_eq!(scene.judge(answer), Verdict::Verified);
+}
+
+#[test]
+fn what_page_and_node_see_differently_is_refused() {
+    let issuer = issuer();
+    let refused = |what: &str, sees: for<'a> fn(&mut Terms<'a>)| {
+        let scene = Scene::new(&issuer, 1);
+        let answer = scene.answer_as(sees);
+        assert_eq!(scene.judge(answer), Verdict::WrongAnswer, "{what}");
+    };
+    const OTHER: ConnectionId = ConnectionId::from_bytes([9; 16]);
+    const CHALLENGE: ChallengeId = ChallengeId::from_bytes([9; 16]);
+    refused("form", |terms| terms.form = ChallengeForm::Source);
+    refused("host", |terms| terms.host = "evil.example");
+    refused("port", |terms| terms.host = "node.example:8443");
+    refused("connection", |terms| terms.connection = &OTHER);
+    refused("challenge", |terms| terms.challenge = &CHALLENGE);
+    refused("epoch", |terms| terms.epoch = 1);
+    refused("hello", |terms| terms.hello = &[0; 32]);
+    refused("nonce", |terms| terms.server_nonce = &[0; 32]);
+    refused("program", |terms| terms.program = &[0; 32]);
+    refused("origin", |terms| terms.origin = "https://evil.example");
+    refused("no origin", |terms| terms.origin = "");
+    refused("key", |terms| terms.thumbprint = &[0; 32]);
+    refused("mode", |terms| terms.mode = Mode::Proof);
+    refused("work", |terms| terms.work = Some(&[0, 0]));
+    refused("file", |terms| terms.file = Some(&[0]));
+}
+
+#[test]
+fn a_top_level_page_that_is_claimed_but_not_bound_is_refused() {
+    for (bound, claimed) in [(None, Some("https://a.example")), (Some("https://a.example"), None)] {
+        let scene = Scene::new(&issuer(), 1);
+        let mut answer = scene.answer_as(|terms| terms.top_origin = bound);
+        answer.top_origin = claimed.map(str::to_owned);
+        assert_eq!(scene.judge(answer), Verdict::WrongAnswer);
+    }
+}
+
+#[test]
+fn an_offer_that_was_changed_on_its_way_is_refused() {
+    let changed = |what: &str, heard: &str, mode: Mode| {
+        let page = Page::new(HELLO);
+        let hello = Hello { digest: hello_digest(heard), mode, ..page.hello.clone() };
+        let binding = Arc::new(Binding { hello, host: HOST.into() });
+        let scene = Scene::bound(&issuer(), 1, page, &binding);
+        // The page believes the mode that the challenge names, which is the node's: the hello's digest tells.
+        let answer = scene.answer_as(|terms| terms.mode = mode);
+        assert_eq!(scene.judge(answer), Verdict::WrongAnswer, "{what}");
+    };
+    changed("stripped of the form vm", &HELLO.replace(r#""vm","#, ""), Mode::Bearer);
+    changed("another order", &HELLO.replace(r#""vm","source""#, r#""source","vm""#), Mode::Bearer);
+    changed("a mode put in", &HELLO.replace("\"id\"", r#""mode":"proof","id""#), Mode::Proof);
+    changed("white space", &HELLO.replace("\"id\":1", "\"id\": 1"), Mode::Bearer);
+}
+
+#[test]
+fn a_key_that_was_changed_on_its_way_is_refused() {
+    // Somebody between them who says hello with a key of their own, and answers with the page's help.
+    let (page, thief) = (Page::new(HELLO), Page::new(HELLO));
+    let binding = thief.binding(HOST);
+    let scene = Scene::bound(&issuer(), 1, page, &binding);
+    let (answer, key) = (scene.answer(), *thief.hello.key.thumbprint());
+    assert_eq!(scene.judge_again(&answer), Verdict::WrongAnswer);
+    let answer = scene.answer_as(|terms| terms.thumbprint = Box::leak(Box::new(key)));
+    assert_eq!(scene.judge_again(&answer), Verdict::WrongAnswer, "the program reads the key, too");
+}
+
+#[test]
+fn an_answer_that_another_key_signed_is_refused() {
+    let scene = Scene::new(&issuer(), 1);
+    let mut answer = scene.answer();
+    let thief = Page::new(HELLO);
+    let terms = scene.answer_as(|_| ());
+    assert_eq!(terms.mac, answer.mac, "a MAC is the same each time");
+    let lanes = scene.page.lanes(&scene.connection, &scene.issued, ORIGIN);
+    assert_eq!(AnswerKey::derive(&program_digest(&scene.issued.program), &lanes).mac(b""), {
+        let ExpectedProof::Bound(proof) = &scene.issued.expected.proof else { panic!("not bound") };
+        proof.key.mac(b"")
+    });
+    answer.signature = AnswerSignature(thief.sign(b"whatever"));
+    assert_eq!(scene.judge_again(&answer), Verdict::BadSignature);
+    // The right bytes under the wrong key.
+    let mut transcript = None;
+    scene.answer_as(|terms| transcript = Some(terms.transcript()));
+    answer.signature = AnswerSignature(thief.sign(&bind_message(&transcript.unwrap(), &answer.mac.0)));
+    assert_eq!(scene.judge_again(&answer), Verdict::BadSignature);
+}
+
+#[test]
+fn no_bit_of_mac_or_signature_is_free() {
+    let scene = Scene::new(&issuer(), 1);
+    let right = scene.answer();
+    assert_eq!(scene.judge_again(&right), Verdict::Verified);
+    for bit in 0..256 {
+        let mut answer = right.clone();
+        answer.mac.0[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(scene.judge_again(&answer), Verdict::WrongAnswer, "bit {bit} of the MAC");
+    }
+    for bit in 0..512 {
+        let mut answer = right.clone();
+        answer.signature.0[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(scene.judge_again(&answer), Verdict::BadSignature, "bit {bit} of the signature");
+    }
+}
+
+#[test]
+fn no_bit_of_the_transcript_is_free() {
+    let scene = Scene::new(&issuer(), 1);
+    let right = scene.answer();
+    let mut transcript = Vec::new();
+    scene.answer_as(|terms| transcript = terms.transcript());
+    let lanes = scene.page.lanes(&scene.connection, &scene.issued, ORIGIN);
+    let key = AnswerKey::derive(&program_digest(&scene.issued.program), &lanes);
+    assert!(key.verifies(&transcript, &right.mac.0));
+    for bit in 0..8 * transcript.len() {
+        let mut flipped = transcript.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let mac = key.mac(&flipped);
+        let signature = AnswerSignature(scene.page.sign(&bind_message(&flipped, &mac)));
+        let answer = NativeAnswer { mac: AnswerMac(mac), signature, ..right.clone() };
+        assert_eq!(scene.judge_again(&answer), Verdict::WrongAnswer, "bit {bit}");
+    }
+}
+
+#[test]
+fn a_lane_that_is_wrong_makes_another_mac() {
+    let lanes = [1, 2, 3, 4, 5, 6, 7, 8];
+    let right = AnswerKey::derive(&[1; 32], &Lanes::new(lanes)).mac(b"T");
+    assert_ne!(AnswerKey::derive(&[2; 32], &Lanes::new(lanes)).mac(b"T"), right);
+    for lane in 0..Lanes::COUNT {
+        let mut other = lanes;
+        other[lane] ^= 1 << (4 * lane);
+        assert_ne!(AnswerKey::derive(&[1; 32], &Lanes::new(other)).mac(b"T"), right);
+    }
+}
+
+#[test]
+fn the_other_signature_of_an_answer_does_not_verify_twice() {
+    // n, the order of the curve's group (SEC 2, section 2.4.2).
+    const ORDER: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17,
+        0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let scene = Scene::new(&issuer(), 1);
+    let right = scene.answer();
+    let mut twin = right.clone();
+    let mut borrow = 0;
+    for place in (0..32).rev() {
+        let difference = i32::from(ORDER[place]) - i32::from(right.signature.0[32 + place]) - borrow;
+        borrow = i32::from(difference < 0);
+        twin.signature.0[32 + place] = difference.rem_euclid(256) as u8;
+    }
+    assert_ne!(twin.signature, right.signature);
+    assert_eq!(scene.judge_again(&twin), Verdict::Verified, "the curve's property, which nothing here may rely on");
+    // One challenge is one attempt: the judgement takes it, so there is nothing left for the twin, on this socket or another.
+    let other = Scene::new(&issuer(), 2);
+    assert_eq!(scene.judge(right), Verdict::Verified);
+    assert_eq!(other.judge(twin), Verdict::WrongAnswer);
+}
+
+#[test]
+fn an_answer_of_another_socket_is_refused() {
+    let issuer = issuer();
+    // Even for a page that uses one key and one hello for both.
+    let (a, b) = (Scene::new(&issuer, 1), Scene::new(&issuer, 2));
+    let mut answer = a.answer();
+    assert_eq!(b.judge_again(&answer), Verdict::WrongAnswer);
+    answer.challenge = b.issued.challenge_id;
+    assert_eq!(b.judge_again(&answer), Verdict::WrongAnswer);
+    assert_eq!(a.judge_again(&a.answer()), Verdict::Verified, "its own is not harmed");
+}
+
+#[test]
+fn an_answer_in_the_words_of_the_echo_carrier_is_no_answer_to_a_bound_challenge() {
+    let scene = Scene::new(&issuer(), 1);
+    let lanes = scene.page.lanes(&scene.connection, &scene.issued, ORIGIN);
+    let echo = Answer::Echo(EchoAnswer { origin: ORIGIN.to_owned(), domain: None, lanes });
+    let received_at = scene.pending.sent_at;
+    assert_eq!(scene.pending.judge(&echo, received_at), Verdict::WrongAnswer);
+}
+
+#[test]
+fn who_could_not_run_the_program_is_not_verified() {
+    for said in [json!({}), json!({"error": "unsupported"}), json!({"mac": null, "signature": null}), json!("could not run it")]
+    {
+        let scene = Scene::new(&issuer(), 1);
+        let received_at = scene.pending.sent_at;
+        assert_eq!(scene.pending.judge(&Answer::native(&said), received_at), Verdict::WrongAnswer);
+    }
+}
+
+/// What waits is small: 100,000 pending challenges are 25 MB.
+#[test]
+fn a_pending_challenge_is_small() {
+    let heap = ORIGIN.len() + "app.example".len();
+    assert!(size_of::<Pending>() + heap <= 320, "{}", size_of::<Pending>());
+}

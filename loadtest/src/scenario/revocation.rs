@@ -136,7 +136,7 @@ impl Socket {
         bytes.drain(..head.head_len);
         let mut socket =
             Self { stream, masker: Masker::new(u32::from_be_bytes([key[0], key[1], key[2], key[3]])), id: String::new() };
-        socket.talk(Dialogue::new(nonce), bytes, &wanted.origin)?;
+        socket.talk(Dialogue::new(nonce, server.to_string()), bytes, &wanted.origin)?;
         Ok(socket)
     }
 

@@ -53,8 +53,8 @@ pub(crate) struct Shared {
 
 impl Connection {
     /// A socket that is being connected; `request` is sent once it is.
-    pub(crate) fn new(stream: TcpStream, request: Vec<u8>, nonce: [u8; 32]) -> Self {
-        let setup = Setup { request, head: Vec::new(), dialogue: Dialogue::new(nonce) };
+    pub(crate) fn new(stream: TcpStream, request: Vec<u8>, nonce: [u8; 32], host: String) -> Self {
+        let setup = Setup { request, head: Vec::new(), dialogue: Dialogue::new(nonce, host) };
         Self { stream, phase: Phase::Dialing, reader: FrameReader::default(), setup: Some(Box::new(setup)) }
     }
 

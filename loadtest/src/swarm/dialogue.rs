@@ -1,9 +1,16 @@
 //! What a native client says from the opening handshake until it is verified and subscribed. Pure: messages in, messages out.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign::challenge::{AnswerKey, ChallengeId, Lanes, Terms, base64url, bind_message, hello_digest, program_digest};
+use countersign::config::{ChallengeForm, Mode};
+use countersign::page_key::PageKey;
+use countersign_node_proto::ConnectionId;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -18,7 +25,11 @@ struct Message<'a> {
     id: Option<u64>,
     connection_id: Option<String>,
     challenge: Option<String>,
-    epoch: u64,
+    epoch: u32,
+    #[serde(borrow)]
+    nonce: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    mode: Option<Cow<'a, str>>,
     #[serde(borrow)]
     program: Option<Cow<'a, str>>,
     error: Option<serde_json::Value>,
@@ -44,14 +55,18 @@ const SUBSCRIBE: u64 = 3;
 #[derive(Debug)]
 pub(crate) struct Dialogue {
     nonce: [u8; 32],
+    /// As the handshake named it.
+    host: String,
+    /// The frame that said hello, once it did.
+    hello: String,
     /// As the server named it.
     pub connection_id: Option<String>,
 }
 
 impl Dialogue {
     /// A conversation that has not begun.
-    pub(crate) const fn new(nonce: [u8; 32]) -> Self {
-        Self { nonce, connection_id: None }
+    pub(crate) const fn new(nonce: [u8; 32], host: String) -> Self {
+        Self { nonce, host, hello: String::new(), connection_id: None }
     }
 
     /// Takes a message of the server.
@@ -67,33 +82,67 @@ impl Dialogue {
             Some("welcome") => {
                 self.connection_id = message.connection_id;
                 let required = message.challenge.as_deref() == Some("required");
-                if required { Ok(Next::Say(self.hello())) } else { Ok(subscribe(channel)) }
+                if required { self.hello().map(Next::Say) } else { Ok(subscribe(channel)) }
             }
-            Some("challenge") => answer(&message, origin).map(Next::Say),
+            Some("challenge") => self.answer(&message, origin).map(Next::Say),
             Some("verified") => Ok(subscribe(channel)),
             None if message.id == Some(SUBSCRIBE) => Ok(Next::Ready),
             _ => Ok(Next::Wait),
         }
     }
 
-    fn hello(&self) -> String {
-        let nonce = URL_SAFE_NO_PAD.encode(self.nonce);
-        json!({"id": HELLO, "action": "hello", "forms": ["source"], "nonce": nonce}).to_string()
+    fn hello(&mut self) -> Result<String, String> {
+        let (nonce, key) = (URL_SAFE_NO_PAD.encode(self.nonce), URL_SAFE_NO_PAD.encode(page_key()?.public_key()));
+        self.hello = json!({"id": HELLO, "action": "hello", "forms": ["source"], "nonce": nonce, "key": key}).to_string();
+        Ok(self.hello.clone())
     }
+
+    fn answer(&self, message: &Message<'_>, origin: &str) -> Result<String, String> {
+        let lacks = || "a challenge that lacks something".to_owned();
+        let program = message.program.as_deref().ok_or_else(lacks)?;
+        let challenge = message.challenge.as_deref().and_then(ChallengeId::parse).ok_or_else(lacks)?;
+        let id = self.connection_id.as_ref().ok_or_else(lacks)?;
+        let key = page_key()?;
+        let point = <[u8; 65]>::try_from(key.public_key().as_ref()).ok().and_then(PageKey::parse).ok_or_else(lacks)?;
+        let digest = program_digest(program);
+        let transcript = Terms {
+            form: ChallengeForm::Source,
+            host: &self.host,
+            connection: &ConnectionId::parse(id.as_bytes()).map_err(|_| lacks())?,
+            challenge: &challenge,
+            epoch: message.epoch,
+            hello: &hello_digest(&self.hello),
+            server_nonce: &message.nonce.as_deref().and_then(base64url).ok_or_else(lacks)?,
+            program: &digest,
+            origin,
+            top_origin: None,
+            thumbprint: point.thumbprint(),
+            mode: message.mode.as_deref().and_then(Mode::parse).ok_or_else(lacks)?,
+            work: None,
+            file: None,
+        }
+        .transcript();
+        let mac = AnswerKey::derive(&digest, &Lanes::new(solver::solve(program, origin)?)).mac(&transcript);
+        let signature = key.sign(&SystemRandom::new(), &bind_message(&transcript, &mac)).map_err(|_| "no signature")?;
+        let (mac, signature) = (URL_SAFE_NO_PAD.encode(mac), URL_SAFE_NO_PAD.encode(signature));
+        let answer = json!({
+            "id": ANSWER, "action": "answer", "challenge": challenge, "epoch": message.epoch, "origin": origin,
+            "mac": mac, "signature": signature,
+        });
+        Ok(answer.to_string())
+    }
+}
+
+/// One key for all pages of this process: what keys cost the client is not what is measured.
+fn page_key() -> Result<&'static EcdsaKeyPair, String> {
+    static KEY: LazyLock<Option<EcdsaKeyPair>> =
+        LazyLock::new(|| EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).ok());
+    KEY.as_ref().ok_or_else(|| "no key".to_owned())
 }
 
 fn subscribe(channel: Option<&str>) -> Next {
     let ask = |channel| Next::Say(json!({"id": SUBSCRIBE, "action": "subscribe", "channel": channel}).to_string());
     channel.map_or(Next::Ready, ask)
-}
-
-fn answer(message: &Message<'_>, origin: &str) -> Result<String, String> {
-    let (Some(challenge), Some(program)) = (&message.challenge, &message.program) else {
-        return Err("a challenge without id or program".to_owned());
-    };
-    let lanes = solver::solve(program, origin)?;
-    let answer = json!({"id": ANSWER, "action": "answer", "challenge": challenge, "epoch": message.epoch, "origin": origin, "lanes": lanes});
-    Ok(answer.to_string())
 }
 
 #[cfg(test)]
@@ -113,7 +162,7 @@ mod tests {
 
     #[test]
     fn challenged_client_says_hello_and_subscribes_once_verified() {
-        let mut dialogue = Dialogue::new([7; 32]);
+        let mut dialogue = Dialogue::new([7; 32], "load.example".to_owned());
         let welcome = r#"{"event":"welcome","connectionId":"abc","challenge":"required","subject":null,"expiresAt":null}"#;
         assert_eq!(said(hear(&mut dialogue, welcome))["action"], "hello");
         assert_eq!(dialogue.connection_id.as_deref(), Some("abc"));
@@ -124,13 +173,13 @@ mod tests {
 
     #[test]
     fn client_that_is_not_challenged_subscribes_at_once() {
-        let mut dialogue = Dialogue::new([7; 32]);
+        let mut dialogue = Dialogue::new([7; 32], "load.example".to_owned());
         assert_eq!(said(hear(&mut dialogue, r#"{"event":"welcome","connectionId":"abc","challenge":"off"}"#))["id"], 3);
     }
 
     #[test]
     fn refusal_and_nonsense_are_faults() {
-        let mut dialogue = Dialogue::new([7; 32]);
+        let mut dialogue = Dialogue::new([7; 32], "load.example".to_owned());
         assert!(hear(&mut dialogue, r#"{"id":3,"error":{"code":"denied","message":"no"}}"#).is_err());
         assert!(hear(&mut dialogue, "Echo: abc").is_err());
         assert!(hear(&mut dialogue, r#"{"event":"challenge","challenge":"c","epoch":0}"#).is_err());

@@ -178,7 +178,7 @@ impl Swarm {
                 Upgrade { target: &verified.path, host: &host, origin, subprotocol, token: Some(&token), key }.encode()
             }
         };
-        Ok(Connection::new(TcpStream::connect(wanted.server)?, request, nonce))
+        Ok(Connection::new(TcpStream::connect(wanted.server)?, request, nonce, host))
     }
 
     /// Serves one socket's readiness.

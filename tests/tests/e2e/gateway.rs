@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use countersign_tests::binding::{PageKey, View};
 use countersign_tests::raw::{Frame, Raw, TEXT};
-use countersign_tests::socket::{Dial, Incoming, NATIVE, Socket, answer};
+use countersign_tests::socket::{Dial, Incoming, NATIVE, Socket};
 use countersign_tests::{Node, eventually};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -29,7 +30,7 @@ async fn the_right_answer_verifies_and_opens_the_authorizer() {
     assert_eq!(challenge["epoch"], 0);
     assert_eq!(challenge["answerMs"], 10_000);
     assert_eq!(decision(&node, &socket.id).await, 401, "not while it is judged");
-    socket.ok("answer", answer(&challenge, &node.origin())).await;
+    socket.ok("answer", socket.answer(&challenge)).await;
     assert_eq!(socket.event("verified").await["connectionId"], socket.id);
     assert_eq!(decision(&node, &socket.id).await, 200);
     node.metric_reaches("countersign_connections", &[("state", "verified")], 1.0).await;
@@ -62,7 +63,7 @@ async fn send_answer(socket: &mut Socket, mut answer: Value) {
 async fn check_wrong(node: &Node, what: &str, change: impl Fn(&mut Value)) {
     let mut socket = Dial::page(node).welcomed().await;
     let challenge = socket.challenge().await;
-    let mut wrong = answer(&challenge, &node.origin());
+    let mut wrong = socket.answer(&challenge);
     change(&mut wrong);
     send_answer(&mut socket, wrong).await;
     let end = socket.end().await;
@@ -73,34 +74,41 @@ async fn check_wrong(node: &Node, what: &str, change: impl Fn(&mut Value)) {
 #[tokio::test]
 async fn a_wrong_answer_closes_with_4403_whatever_was_wrong() {
     let node = Node::start("");
-    check_wrong(&node, "one lane", |wrong| {
-        let lane = wrong["lanes"][3].as_i64().unwrap();
-        wrong["lanes"][3] = (if lane == 0 { 1 } else { 0 }).into();
-    })
-    .await;
-    check_wrong(&node, "lanes in another order", |wrong| wrong["lanes"].as_array_mut().unwrap().swap(0, 7)).await;
+    // The first digit, so that the text stays canonical.
+    let flip = |member: &'static str| {
+        move |wrong: &mut Value| {
+            let text = wrong[member].as_str().unwrap();
+            let other = if text.starts_with('A') { "B" } else { "A" };
+            wrong[member] = format!("{other}{}", &text[1..]).into();
+        }
+    };
+    check_wrong(&node, "the MAC", flip("mac")).await;
+    check_wrong(&node, "the signature", flip("signature")).await;
+    check_wrong(&node, "a claim on the top-level page", |wrong| wrong["topOrigin"] = "https://top.example".into()).await;
     check_wrong(&node, "another origin", |wrong| wrong["origin"] = "https://evil.example".into()).await;
     check_wrong(&node, "another challenge", |wrong| wrong["challenge"] = "AAAAAAAAAAAAAAAAAAAAAA".into()).await;
     check_wrong(&node, "another epoch", |wrong| wrong["epoch"] = 1.into()).await;
     node.metric_at_least("countersign_challenge_verdicts_total", &[("verdict", "origin_mismatch")], 1.0).await;
-    node.metric_at_least("countersign_closes_total", &[("code", "4403")], 5.0).await;
+    node.metric_at_least("countersign_challenge_verdicts_total", &[("verdict", "bad_signature")], 1.0).await;
+    node.metric_at_least("countersign_closes_total", &[("code", "4403")], 6.0).await;
 }
 
 #[tokio::test]
 async fn a_misshapen_answer_never_verifies() {
     let node = Node::start("");
     for (what, member, value) in [
-        ("seven lanes", "lanes", json!([1, 2, 3, 4, 5, 6, 7])),
-        ("nine lanes", "lanes", json!([1, 2, 3, 4, 5, 6, 7, 8, 9])),
-        ("lanes beyond 32 bits", "lanes", json!([4_294_967_296_i64, 0, 0, 0, 0, 0, 0, 0])),
-        ("fractions", "lanes", json!([0.5, 0, 0, 0, 0, 0, 0, 0])),
-        ("null", "lanes", Value::Null),
-        ("an object", "lanes", json!({ "0": 1, "length": 8 })),
+        ("a short MAC", "mac", json!("A".repeat(42))),
+        ("a padded MAC", "mac", json!(format!("{}=", "A".repeat(43)))),
+        ("no MAC", "mac", Value::Null),
+        ("a short signature", "signature", json!("A".repeat(85))),
+        ("bytes in a list", "signature", json!([0, 0, 0])),
+        ("the bare result of the program", "lanes", json!([1, 2, 3, 4, 5, 6, 7, 8])),
+        ("a word that it could not be run", "error", json!("unsupported")),
         ("a member too many", "index", json!(3)),
     ] {
         let mut socket = Dial::page(&node).welcomed().await;
         let challenge = socket.challenge().await;
-        let mut wrong = answer(&challenge, &node.origin());
+        let mut wrong = socket.answer(&challenge);
         wrong[member] = value;
         send_answer(&mut socket, wrong).await;
         let refused = match socket.next().await {
@@ -136,13 +144,13 @@ async fn a_failure_may_leave_the_socket_open_but_never_verified() {
     let node = Node::start("[challenge]\non_failure = \"stay_unverified\"");
     let mut socket = Dial::page(&node).welcomed().await;
     let challenge = socket.challenge().await;
-    let right = answer(&challenge, &node.origin());
+    let right = socket.answer(&challenge);
     let mut wrong = right.clone();
     wrong["origin"] = "https://evil.example".into();
     assert_eq!(socket.error("answer", wrong).await, "denied");
     socket.event("challenge_failed").await;
     socket.ok("ping", json!({})).await;
-    let hello = socket.ask("hello", json!({ "forms": ["source"], "nonce": "A".repeat(43) })).await;
+    let hello = socket.ask("hello", socket.hello()).await;
     assert!(hello["error"].is_object(), "{hello}");
     assert_eq!(decision(&node, &socket.id).await, 401);
     // There is no second attempt, not even with the right answer.
@@ -158,11 +166,12 @@ async fn an_answer_on_another_socket_verifies_neither() {
     let mut second = Dial::page(&node).welcomed().await;
     let mine = first.challenge().await;
     second.challenge().await;
-    send_answer(&mut second, answer(&mine, &node.origin())).await;
+    let right = first.answer(&mine);
+    send_answer(&mut second, right.clone()).await;
     assert_eq!(second.close_code().await, 4403);
     assert_eq!(decision(&node, &second.id).await, 401);
     assert_eq!(decision(&node, &first.id).await, 401);
-    first.ok("answer", answer(&mine, &node.origin())).await;
+    first.ok("answer", right).await;
     first.event("verified").await;
     assert_eq!(decision(&node, &first.id).await, 200, "the owner of the challenge is not harmed");
 }
@@ -172,7 +181,7 @@ async fn a_second_answer_is_refused_and_changes_nothing() {
     let node = Node::start("");
     let mut socket = Dial::page(&node).welcomed().await;
     let challenge = socket.challenge().await;
-    let right = answer(&challenge, &node.origin());
+    let right = socket.answer(&challenge);
     socket.ok("answer", right.clone()).await;
     socket.event("verified").await;
     assert_eq!(socket.error("answer", right.clone()).await, "denied");
@@ -188,7 +197,8 @@ async fn an_answer_before_hello_is_refused() {
     let node = Node::start("");
     let mut socket = Dial::page(&node).welcomed().await;
     let early = json!({
-        "id": 1, "action": "answer", "challenge": "A".repeat(22), "epoch": 0, "origin": node.origin(), "lanes": [0, 0, 0, 0, 0, 0, 0, 0],
+        "id": 1, "action": "answer", "challenge": "A".repeat(22), "epoch": 0, "origin": node.origin(),
+        "mac": "A".repeat(43), "signature": "A".repeat(86),
     });
     socket.json(&early).await;
     let refused = match socket.next().await {
@@ -215,13 +225,17 @@ async fn raw_event(socket: &mut Raw, name: &str) -> Value {
 async fn at_the_brink(node: &Node) -> (Raw, String, Frame) {
     let mut socket = Raw::open_with(node, &[("Origin", &node.origin()), ("Sec-WebSocket-Protocol", NATIVE)]).await;
     let welcome = raw_event(&mut socket, "welcome").await;
-    let hello = json!({ "id": 1, "action": "hello", "forms": ["source"], "nonce": "A".repeat(43) });
-    socket.send(&[Frame::new(TEXT, hello.to_string())]).await;
+    let id = welcome["connectionId"].as_str().unwrap().to_owned();
+    let key = PageKey::new();
+    let hello =
+        json!({ "id": 1, "action": "hello", "forms": ["source"], "nonce": "A".repeat(43), "key": key.point() }).to_string();
+    socket.send(&[Frame::new(TEXT, hello.clone())]).await;
     let challenge = raw_event(&mut socket, "challenge").await;
-    let mut right = answer(&challenge, &node.origin());
+    let view = View::new(&node.gateway.to_string(), &id, &hello, &node.origin());
+    let mut right = view.answer(&challenge, &key);
     right["id"] = 2.into();
     right["action"] = "answer".into();
-    (socket, welcome["connectionId"].as_str().unwrap().to_owned(), Frame::new(TEXT, right.to_string()))
+    (socket, id, Frame::new(TEXT, right.to_string()))
 }
 
 #[tokio::test]
@@ -321,7 +335,7 @@ async fn no_identifier_nonce_or_token_reaches_the_log() {
     let node = Node::start("[telemetry]\nlog_filter = \"trace\"");
     let mut socket = Dial::page(&node).welcomed().await;
     let challenge = socket.challenge().await;
-    let right = answer(&challenge, &node.origin());
+    let right = socket.answer(&challenge);
     socket.ok("answer", right.clone()).await;
     socket.event("verified").await;
     let id = socket.id.clone();
@@ -337,7 +351,10 @@ async fn no_identifier_nonce_or_token_reaches_the_log() {
         let secret = challenge[member].as_str().unwrap();
         assert!(!log.contains(secret), "the {member} is in the log: {}", line_with(&log, secret));
     }
-    assert!(!log.contains(&right["lanes"].to_string()), "the answer is in the log");
+    for member in ["mac", "signature"] {
+        let secret = right[member].as_str().unwrap();
+        assert!(!log.contains(secret), "the {member} is in the log: {}", line_with(&log, secret));
+    }
 }
 
 /// The first line that holds a text.

@@ -172,12 +172,12 @@ async fn pending_challenges_are_bounded_and_old_ones_are_kept() {
     let third = match Dial::page(&node).try_open().await {
         Err(refusal) => refusal.status == 503,
         Ok(mut socket) => {
-            let reply = socket.ask("hello", json!({ "forms": ["source"], "nonce": "A".repeat(43) })).await;
+            let reply = socket.ask("hello", socket.hello()).await;
             reply["error"]["code"] == "overloaded"
         }
     };
     assert!(third, "a third is refused");
-    first.ok("answer", countersign_tests::socket::answer(&challenge, &node.origin())).await;
+    first.ok("answer", first.answer(&challenge)).await;
     first.event("verified").await;
 }
 

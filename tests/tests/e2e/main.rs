@@ -1,7 +1,8 @@
 //! The end-to-end suite: real clients against real nodes.
 //!
-//! Each module holds one promise: the wire below ([`rfc6455`]), the socket's life ([`gateway`]), the two systems whose clients
-//! must keep working ([`secured_socket`], [`domain_security`]), the answer to a proxy ([`authorizer`]), delivery ([`channels`]),
+//! Each module holds one promise: the wire below ([`rfc6455`]), the socket's life ([`gateway`]), what an answer is bound to
+//! ([`binding`]), the two systems whose clients must keep working ([`secured_socket`], [`domain_security`]), the answer to a
+//! proxy ([`authorizer`]), delivery ([`channels`]),
 //! the page ([`demo_page`]), the client for pages ([`sdk`]), going away ([`drain`]), many sockets at once ([`scale`]),
 //! the command line ([`config_cli`]) and
 //! what a scrape shows ([`metrics`]).
@@ -9,6 +10,7 @@
 #![allow(clippy::print_stderr, reason = "tests say what they measured")]
 
 mod authorizer;
+mod binding;
 mod channels;
 mod config_cli;
 mod demo_page;

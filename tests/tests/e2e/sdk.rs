@@ -180,7 +180,9 @@ async fn a_page_waits_as_long_as_a_draining_node_asks_for() {
 async fn the_node_prefers_bytecode_and_falls_back_only_where_it_is_configured() {
     let ask = async |node: &Node, forms: Value| {
         let mut socket = Dial::page(node).welcomed().await;
-        let reply = socket.ask("hello", json!({ "forms": forms, "nonce": "A".repeat(43) })).await;
+        let mut hello = socket.hello();
+        hello["forms"] = forms;
+        let reply = socket.ask("hello", hello).await;
         if reply["ok"].is_object() { socket.event("challenge").await } else { reply }
     };
     let both = Node::start("");

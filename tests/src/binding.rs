@@ -1,0 +1,143 @@
+//! A page's key, and how an answer is bound to it: written from the protocol's description, without a node's code.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use crate::solver::solve;
+
+/// A page's key pair.
+#[derive(Debug)]
+pub struct PageKey(EcdsaKeyPair);
+
+impl PageKey {
+    /// A fresh one.
+    ///
+    /// # Panics
+    /// If there is no randomness.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("randomness"))
+    }
+
+    /// The public point as a `hello` carries it.
+    #[must_use]
+    pub fn point(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0.public_key())
+    }
+
+    /// SHA-256 of the point.
+    #[must_use]
+    pub fn thumbprint(&self) -> Vec<u8> {
+        sha256(self.0.public_key().as_ref())
+    }
+
+    /// A signature, r and s.
+    ///
+    /// # Panics
+    /// If there is no randomness.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(&SystemRandom::new(), message).expect("randomness").as_ref().to_vec()
+    }
+}
+
+impl Default for PageKey {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a page knows of its conversation. A test that changes a part of it stands for somebody between page and node who did.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The protocol's version.
+    pub version: String,
+    /// `URL.host` of the address that it dialed.
+    pub host: String,
+    /// The connection's id, as its welcome named it.
+    pub connection: String,
+    /// The text of its `hello`.
+    pub hello: String,
+    /// Its origin.
+    pub origin: String,
+    /// The origin of the page at the top.
+    pub top_origin: Option<String>,
+}
+
+impl View {
+    /// A page at the top that dialed `host` and said this `hello`.
+    #[must_use]
+    pub fn new(host: &str, connection: &str, hello: &str, origin: &str) -> Self {
+        let [host, connection, hello, origin] = [host, connection, hello, origin].map(str::to_owned);
+        Self { version: "countersign.v1".to_owned(), host, connection, hello, origin, top_origin: None }
+    }
+
+    /// The right answer to a challenge in the form `source`, without `id` and `action`.
+    ///
+    /// # Panics
+    /// If the challenge is none.
+    #[must_use]
+    pub fn answer(&self, challenge: &Value, key: &PageKey) -> Value {
+        let text = |member: &str| challenge[member].as_str().unwrap_or_else(|| panic!("no {member}: {challenge}"));
+        let result = solve(text("program"), &self.origin);
+        let lanes: Vec<u8> = result["lanes"].as_array().expect("lanes").iter().flat_map(lane).collect();
+        let program = sha256(text("program").as_bytes());
+        let epoch = u32::try_from(challenge["epoch"].as_u64().expect("an epoch")).expect("32 bits");
+        let transcript = laid_out(&[
+            b"countersign/answer/v1",
+            self.version.as_bytes(),
+            text("form").as_bytes(),
+            self.host.as_bytes(),
+            &bytes(&self.connection),
+            &bytes(text("challenge")),
+            &epoch.to_be_bytes(),
+            &sha256(self.hello.as_bytes()),
+            &bytes(text("nonce")),
+            &program,
+            self.origin.as_bytes(),
+            self.top_origin.as_deref().unwrap_or_default().as_bytes(),
+            &key.thumbprint(),
+            text("mode").as_bytes(),
+            b"",
+            b"",
+        ]);
+        let mac_key = sha256(&laid_out(&[b"countersign/k/v1", &program, &lanes]));
+        let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &mac_key), &transcript);
+        let signature = key.sign(&laid_out(&[b"countersign/bind/v1", &transcript, mac.as_ref()]));
+        let mut answer = json!({
+            "challenge": challenge["challenge"], "epoch": epoch, "origin": result["origin"],
+            "mac": URL_SAFE_NO_PAD.encode(mac), "signature": URL_SAFE_NO_PAD.encode(signature),
+        });
+        if let Some(top_origin) = &self.top_origin {
+            answer["topOrigin"] = json!(top_origin);
+        }
+        answer
+    }
+}
+
+/// Fields with their places and lengths before them.
+fn laid_out(fields: &[&[u8]]) -> Vec<u8> {
+    let field = |(tag, field): (usize, &&[u8])| {
+        let (tag, length) = (u8::try_from(tag).expect("few fields"), u32::try_from(field.len()).expect("short fields"));
+        [&[tag], length.to_be_bytes().as_slice(), field].concat()
+    };
+    fields.iter().enumerate().flat_map(field).collect()
+}
+
+/// A lane's four bytes.
+fn lane(value: &Value) -> [u8; 4] {
+    i32::try_from(value.as_i64().expect("an integer")).expect("32 bits").to_be_bytes()
+}
+
+fn bytes(text: &str) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(text).expect("base64url")
+}
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    digest(&SHA256, bytes).as_ref().to_vec()
+}
