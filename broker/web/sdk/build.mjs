@@ -2,7 +2,7 @@
 // that what is committed is what the sources say.
 import { build } from 'esbuild'
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
@@ -36,13 +36,13 @@ if (!checking) rmSync(out, { recursive: true, force: true })
 const compiler = createRequire(import.meta.url).resolve('typescript/bin/tsc')
 const compiled = spawnSync(process.execPath, [compiler, '--project', here, '--outDir', join(out, 'modules')], { stdio: 'inherit' })
 if (compiled.status !== 0) process.exit(1)
-if (existsSync(join(here, 'src/index.ts'))) {
-  for (const minify of [false, true]) {
-    const end = minify ? '.min.js' : '.js'
-    await bundle(`countersign${end}`, { format: 'esm', minify })
-    await bundle(`countersign.global${end}`, { format: 'iife', globalName: 'countersign', minify })
-  }
+for (const minify of [false, true]) {
+  const end = minify ? '.min.js' : '.js'
+  await bundle(`countersign${end}`, { format: 'esm', minify })
+  await bundle(`countersign.global${end}`, { format: 'iife', globalName: 'countersign', minify })
 }
+// What is not for every page is a module of its own.
+await bundle('source.js', { format: 'esm', minify: true, entryPoints: ['src/source.ts'] })
 if (checking) {
   const dist = join(here, 'dist')
   const differs = (name) => {

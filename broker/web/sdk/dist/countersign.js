@@ -1,55 +1,16 @@
 /* countersign 0.1.0, Apache-2.0 */
 
-// src/backoff.ts
-var Backoff = class {
-  #attempts = 0;
-  #first;
-  #max;
-  #random;
-  constructor({ first = 500, max = 3e4 }, random) {
-    this.#first = first;
-    this.#max = max;
-    this.#random = random;
-  }
-  /** The next pause. A hint of the node is waited for in full, with a tenth of jitter: it is spread already. */
-  next(hint) {
-    const range = Math.min(this.#max, this.#first * 2 ** Math.min(this.#attempts++, 30));
-    return hint === null ? range * (0.5 + this.#random() / 2) : hint * (1 + this.#random() / 10);
-  }
-  /** A connection lasted: the next pause is the first again. */
-  reset() {
-    this.#attempts = 0;
-  }
-};
-
-// src/close.ts
-var CLOSE_CODES = [
-  [1e3, "bye", false],
-  [1001, "idle for too long", true],
-  [1002, "protocol error", false],
-  [1003, "this kind of message is not taken here", false],
-  [1007, "text is not UTF-8", false],
-  [1008, "message was not completed in time", false],
-  [1009, "message too large", false],
-  [1012, "node restarts, reconnect", true],
-  [1013, "at capacity, try again later", true],
-  [4400, "bad request", false],
-  [4401, "token invalid or expired", false],
-  [4403, "challenge failed", false],
-  [4408, "challenge not answered in time", false],
-  [4409, "superseded by a newer connection", false],
-  [4410, "disconnected by the server", false],
-  [4429, "rate limit or slow consumer", false],
-  [4500, "internal error, reconnect", true]
-];
-var FROM_ELSEWHERE = [1005, 1006, 1011, 1014, 1015];
-var HINT_MAX = 6e5;
-function mayReconnect(code) {
-  return FROM_ELSEWHERE.includes(code) || CLOSE_CODES.some(([known, , reconnect]) => known === code && reconnect);
+// src/base64url.ts
+function encode(bytes2) {
+  return btoa(String.fromCharCode(...bytes2)).replace(/\W/g, (sign) => ({ "+": "-", "/": "_" })[sign] ?? "");
 }
-function retryHint(reason) {
-  const found = /reconnect in (\d{1,9}) ms$/.exec(reason);
-  return found ? Math.min(Number(found[1]), HINT_MAX) : null;
+function decode(text) {
+  try {
+    const bytes2 = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (unit) => unit.charCodeAt(0));
+    return encode(bytes2) === text ? bytes2 : null;
+  } catch {
+    return null;
+  }
 }
 
 // src/errors.ts
@@ -65,104 +26,54 @@ var CountersignError = class extends Error {
   }
 };
 
-// src/page.ts
-function pageOrigin() {
-  if (globalThis.location === void 0) return "";
-  return globalThis.origin === "null" ? "null" : globalThis.location.origin;
+// src/transcript.ts
+function transcript(...fields) {
+  return Uint8Array.from(
+    fields.flatMap((field, tag) => {
+      const bytes2 = typeof field === "string" ? utf8(field) : field ?? [];
+      return [tag, ...integer(bytes2.length, 4), ...bytes2];
+    })
+  );
 }
-function isSecure({ protocol, hostname }) {
-  const isLocal = /^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
-  return globalThis.isSecureContext !== false && (protocol === "wss:" || isLocal);
+function integer(value, bytes2) {
+  return Array.from({ length: bytes2 }, (_, place) => value / 2 ** (8 * (bytes2 - 1 - place)) & 255);
 }
-async function isOriginRefused(url, fetch) {
-  const here = globalThis.location;
-  if (here === void 0 || here.origin === new URL(url).origin) return false;
-  const reaches = (mode) => fetch(url, { mode, credentials: "omit", cache: "no-store" }).then(() => true, () => false);
-  return !await reaches("cors") && await reaches("no-cors");
+function utf8(text) {
+  return new TextEncoder().encode(text);
+}
+async function sha256(data) {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", typeof data === "string" ? utf8(data) : data));
+}
+async function confirm(hash, lanes, data) {
+  const HMAC = { name: "HMAC", hash: "SHA-256" };
+  const key = await sha256(transcript("countersign/k/v1", hash, lanes.flatMap((lane) => integer(lane >>> 0, 4))));
+  const imported = await crypto.subtle.importKey("raw", key, HMAC, false, ["sign"]);
+  return new Uint8Array(await crypto.subtle.sign(HMAC, imported, data));
 }
 
-// src/queue.ts
-var Queue = class {
-  #values = [];
-  #waiting = [];
-  #end = null;
-  #max;
-  #release;
-  /** `release` is called once, when nobody iterates any more. */
-  constructor(max, release) {
-    this.#max = max;
-    this.#release = release;
-  }
-  push(value) {
-    if (this.#end) return;
-    const waiting = this.#waiting.shift();
-    if (waiting) return waiting.resolve({ value, done: false });
-    if (this.#values.length < this.#max) {
-      this.#values.push(value);
-      return;
+// src/key.ts
+var P256 = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+var own;
+var counts = /* @__PURE__ */ new WeakMap();
+async function pageKey(supplied) {
+  const { subtle } = crypto;
+  if (!subtle) throw new CountersignError("insecure_context", "there is no cryptography for pages that are not secure");
+  const { privateKey, publicKey } = supplied ?? await (own ??= subtle.generateKey(P256, false, ["sign"]));
+  const point = new Uint8Array(await subtle.exportKey("raw", publicKey));
+  return {
+    point,
+    thumbprint: await sha256(point),
+    sign: async (data) => new Uint8Array(await subtle.sign(P256, privateKey, data)),
+    count() {
+      const count = (counts.get(privateKey) ?? 0) + 1;
+      counts.set(privateKey, count);
+      return count;
     }
-    this.#values = [];
-    this.end(new CountersignError("slow_consumer", `more than ${this.#max} values were not taken`));
-  }
-  /** What is queued is still given out, then the end or the error. */
-  end(error = null) {
-    if (this.#end) return;
-    this.#end = { error };
-    this.#release();
-    const [first, ...rest] = this.#waiting.splice(0);
-    if (error) {
-      first?.reject(error);
-      if (first) this.#end = { error: null };
-    } else first?.resolve({ value: void 0, done: true });
-    for (const { resolve } of rest) resolve({ value: void 0, done: true });
-  }
-  next() {
-    if (this.#values.length > 0) return Promise.resolve({ value: this.#values.shift(), done: false });
-    if (!this.#end) return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
-    const { error } = this.#end;
-    this.#end = { error: null };
-    return error ? Promise.reject(error) : Promise.resolve({ value: void 0, done: true });
-  }
-  return() {
-    this.#values = [];
-    this.end();
-    return Promise.resolve({ value: void 0, done: true });
-  }
-  [Symbol.asyncIterator]() {
-    return this;
-  }
-};
-
-// src/base64url.ts
-var ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-function encode(bytes) {
-  let text = "";
-  let bits = 0;
-  let held = 0;
-  for (const byte of bytes) {
-    held = held << 8 | byte;
-    for (bits += 8; bits >= 6; bits -= 6) text += ALPHABET[held >>> bits - 6 & 63];
-    held &= 255;
-  }
-  return bits > 0 ? text + ALPHABET[held << 6 - bits & 63] : text;
+  };
 }
-function decode(text) {
-  const bytes = new Uint8Array(text.length * 3 >> 2);
-  let at = 0;
-  let bits = 0;
-  let held = 0;
-  for (const letter of text) {
-    const value = ALPHABET.indexOf(letter);
-    if (value < 0) return null;
-    held = held << 6 | value;
-    bits += 6;
-    if (bits >= 8) {
-      bits -= 8;
-      bytes[at++] = held >>> bits;
-      held &= (1 << bits) - 1;
-    }
-  }
-  return bits >= 6 || held !== 0 ? null : bytes;
+async function verifies(point, signature, data) {
+  const { subtle } = crypto;
+  return subtle.verify(P256, await subtle.importKey("raw", point, P256, false, ["verify"]), signature, data);
 }
 
 // src/vm.ts
@@ -191,25 +102,26 @@ var refuse = (why) => {
 };
 function evaluate(program, tapes) {
   const words = readTapes(tapes);
-  const { steps, lanes } = decode2(program);
+  const { steps, lanes } = decode2(program, words.length);
   const cost = (fuel, { op, a }) => fuel + 1 + (op === FOLD ? words[a].length : 0);
   if (steps.reduce(cost, 0) > FUEL_MAX) refuse("fuel");
   const registers = new Int32Array(REGISTERS);
   for (const step of steps) registers[step.dst] = compute(step, registers, words);
   return lanes.map((place) => registers[place]);
 }
-function readTapes({ serverNonce, clientNonce, connection, thumbprint, origin }) {
+function readTapes({ serverNonce, clientNonce, connection, thumbprint, origin, file }) {
   if (origin.length > ORIGIN_MAX) refuse("origin");
   const units = Int32Array.from(origin, (unit) => unit > "\x7F" ? refuse("origin") : unit.charCodeAt(0));
-  const tape = (bytes, length) => {
-    if (bytes === null) return new Int32Array(0);
-    if (bytes.length !== length) refuse("tape");
-    const view = new DataView(bytes.buffer, bytes.byteOffset, length);
+  const tape = (bytes2, length) => {
+    if (bytes2 === null) return new Int32Array(0);
+    if (bytes2.length !== length) refuse("tape");
+    const view = new DataView(bytes2.buffer, bytes2.byteOffset, length);
     return Int32Array.from({ length: length / 4 }, (_, word) => view.getInt32(4 * word, false));
   };
-  return [tape(serverNonce, 32), tape(clientNonce, 32), tape(connection, 16), tape(thumbprint, 32), units];
+  const words = [tape(serverNonce, 32), tape(clientNonce, 32), tape(connection, 16), tape(thumbprint, 32), units];
+  return file ? [...words, tape(file, 32)] : words;
 }
-function decode2(program) {
+function decode2(program, tapes) {
   if (program.length < 1) refuse("short");
   if (program[0] !== VERSION) refuse("version");
   if (program.length < HEADER) refuse("short");
@@ -225,12 +137,12 @@ function decode2(program) {
   const steps = [];
   for (let at = HEADER; at < program.length; at += 8) {
     const op = operations.get(view.getUint8(at)) ?? refuse("opcode");
-    steps.push(check({ op, dst: view.getUint8(at + 1), a: view.getUint8(at + 2), b: view.getUint8(at + 3), imm: view.getInt32(at + 4, false) }));
+    steps.push(check(tapes, { op, dst: view.getUint8(at + 1), a: view.getUint8(at + 2), b: view.getUint8(at + 3), imm: view.getInt32(at + 4, false) }));
   }
   return { steps, lanes: registers.slice(0, LANES) };
 }
 var isNoRegister = (number) => number < 0 || number >= REGISTERS;
-function check(step) {
+function check(tapes, step) {
   const { op, dst, a, b, imm } = step;
   const isUnary = op > CONST && op < ADD;
   const isShift = op >= SHL && op <= XSH;
@@ -239,7 +151,7 @@ function check(step) {
   const unused = op === CONST ? a | b : isUnary ? b | imm : isBinary ? imm : isShift || op === MUL_ODD ? b : 0;
   if (unused !== 0) refuse("unused");
   if (isNoRegister(dst)) refuse("register");
-  if (op === FOLD ? a > 4 : isNoRegister(a)) refuse(op === FOLD ? "tape" : "register");
+  if (op === FOLD ? a >= tapes : isNoRegister(a)) refuse(op === FOLD ? "tape" : "register");
   if ((isBinary || op === SELECT) && isNoRegister(b)) refuse("register");
   if (op === SELECT && isNoRegister(imm)) refuse("register");
   if (shift < 1 || shift > 31) refuse("shift");
@@ -300,9 +212,11 @@ function fold(start, tape, by, odd) {
 }
 
 // src/wire.ts
+var MODES = ["bearer", "ticket", "proof"];
 var SHAPES = {
   welcome: { connectionId: "string", challenge: "string", subject: "string?", expiresAt: "number?" },
-  challenge: { challenge: "string", epoch: "number", form: "string", nonce: "string", program: "string", answerMs: "number" },
+  challenge: { challenge: "string", epoch: "number", form: "string", nonce: "string", program: "string", answerMs: "number", mode: "string" },
+  ticket: { ticket: "string", nonce: "string", expiresInMs: "number" },
   verified: { connectionId: "string" },
   publication: { channel: "string" }
 };
@@ -326,6 +240,219 @@ function parse(text) {
 }
 var isReply = (frame) => !("event" in frame);
 
+// src/work.ts
+var BATCH = 256;
+async function solve({ bits, count }, bound, until) {
+  const solutions = [];
+  for (let start = 0; solutions.length < count; start += BATCH) {
+    if (Date.now() > until) throw new Error("the puzzles take too long");
+    const puzzle = transcript("countersign/work/v1", ...bound, [solutions.length], integer(start, 4));
+    const digests = await Promise.all(
+      Array.from({ length: BATCH }, (_, place) => {
+        puzzle[puzzle.length - 1] = place;
+        return sha256(puzzle.slice());
+      })
+    );
+    const found = digests.findIndex(({ buffer }) => new DataView(buffer).getUint32(0) < 2 ** (32 - bits));
+    if (found >= 0) {
+      solutions.push(start + found);
+      start = -BATCH;
+    }
+  }
+  return solutions;
+}
+async function readFile({ path, offset, length }, origin, fetch) {
+  const url = new URL(path, origin);
+  if (url.origin !== origin) throw new Error("the file is of another origin");
+  const response = await fetch(url, { credentials: "omit", redirect: "error" });
+  const part = (await response.arrayBuffer()).slice(offset, offset + length);
+  if (!response.ok || part.byteLength !== length) throw new Error("there is no such part of the file");
+  return sha256(new Uint8Array(part));
+}
+
+// src/answer.ts
+var VM = { name: "vm", run: async (program, tapes) => evaluate(bytes(program), tapes) };
+async function answer(challenge, situation) {
+  const { epoch, form, program, mode, answerMs, work, file } = challenge;
+  const { key, host, origin, pins, forms, clientNonce } = situation;
+  const { thumbprint } = key;
+  const until = Date.now() + answerMs;
+  const runner = forms.find(({ name }) => name === form) ?? refuse2(`the form ${form} was not offered`);
+  if (MODES.indexOf(mode) < MODES.indexOf(situation.mode ?? "bearer")) refuse2(`the mode ${mode} is less than what was asked for`);
+  const id = bytes(challenge.challenge);
+  const serverNonce = bytes(challenge.nonce);
+  const connection = bytes(situation.connectionId);
+  const when = integer(epoch, 4);
+  const hello = await sha256(situation.hello);
+  const hash = await sha256(program);
+  if (runner.pinned || pins) {
+    const signed = (signer) => transcript("countersign/frame/v1", signer, host, hello, connection, id, when, form, serverNonce, hash, mode, integer(answerMs, 4));
+    if (!await isSigned(challenge.signature, pins, signed).catch(() => false)) throw new CountersignError("program_unsigned", "no pinned key has signed the program");
+  }
+  const ancestors = globalThis.location?.ancestorOrigins;
+  const topOrigin = ancestors?.[ancestors.length - 1];
+  const T = transcript(
+    "countersign/answer/v1",
+    "countersign.v1",
+    form,
+    host,
+    connection,
+    id,
+    when,
+    hello,
+    serverNonce,
+    hash,
+    origin,
+    topOrigin,
+    thumbprint,
+    mode,
+    work && [work.bits, work.count],
+    file && [...utf8(file.path), 0, ...integer(file.offset, 8), ...integer(file.length, 4)]
+  );
+  const tapes = { serverNonce, clientNonce, connection, thumbprint, origin, file: file && await readFile(file, origin, situation.fetch) };
+  const result = await runner.run(program, tapes, T);
+  const mac = result instanceof Uint8Array ? result : await confirm(hash, result, T);
+  return {
+    challenge: challenge.challenge,
+    epoch,
+    origin,
+    topOrigin,
+    mac: encode(mac),
+    signature: encode(await key.sign(transcript("countersign/bind/v1", T, mac))),
+    work: work && await solve(work, [id, serverNonce, thumbprint], until)
+  };
+}
+async function isSigned(signature = "", pins = [], signed) {
+  for (const pin of pins) {
+    const point = bytes(pin);
+    if (await verifies(point, bytes(signature), signed(encode(await sha256(point))))) return true;
+  }
+  return false;
+}
+function bytes(text) {
+  return decode(text) ?? refuse2("what should be bytes is none");
+}
+function refuse2(why) {
+  throw new Error(why);
+}
+
+// src/backoff.ts
+var Backoff = class {
+  #attempts = 0;
+  #first;
+  #max;
+  #random;
+  constructor({ first = 500, max = 3e4 }, random) {
+    this.#first = first;
+    this.#max = max;
+    this.#random = random;
+  }
+  /** The next pause. A hint of the node is waited for in full, with a tenth of jitter: it is spread already. */
+  next(hint) {
+    const range = Math.min(this.#max, this.#first * 2 ** Math.min(this.#attempts++, 30));
+    return hint === null ? range * (0.5 + this.#random() / 2) : hint * (1 + this.#random() / 10);
+  }
+  /** A connection lasted: the next pause is the first again. */
+  reset() {
+    this.#attempts = 0;
+  }
+};
+
+// src/close.ts
+var RECONNECT = [1001, 1012, 1013, 4500, 1005, 1006, 1011, 1014, 1015];
+var HINT_MAX = 6e5;
+function mayReconnect(code) {
+  return RECONNECT.includes(code);
+}
+function retryHint(reason) {
+  const found = /reconnect in (\d{1,9}) ms$/.exec(reason);
+  return found ? Math.min(Number(found[1]), HINT_MAX) : null;
+}
+
+// src/page.ts
+function pageOrigin() {
+  if (globalThis.location === void 0) return "";
+  return globalThis.origin === "null" ? "null" : globalThis.location.origin;
+}
+function isSecure({ protocol, hostname }) {
+  const isLocal = /^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
+  return globalThis.isSecureContext !== false && (protocol === "wss:" || isLocal);
+}
+async function isOriginRefused(url, fetch) {
+  const here = globalThis.location;
+  if (here === void 0 || here.origin === new URL(url).origin) return false;
+  const reaches = (mode) => fetch(url, { mode, credentials: "omit", cache: "no-store" }).then(() => true, () => false);
+  return !await reaches("cors") && await reaches("no-cors");
+}
+
+// src/proof.ts
+async function proof(key, { ticket, nonce }, method, { host, pathname, search }, body) {
+  const count = key.count();
+  const digest = body.byteLength > 0 ? await sha256(new Uint8Array(body)) : null;
+  const signed = transcript(
+    "countersign/proof/v1",
+    method,
+    host + pathname + search,
+    await sha256(ticket),
+    integer(count, 8),
+    decode(nonce),
+    digest
+  );
+  return `v1.${count}.${nonce}.${digest ? encode(digest) : ""}.${encode(await key.sign(signed))}`;
+}
+
+// src/queue.ts
+var Queue = class {
+  #values = [];
+  #waiting = [];
+  #end = null;
+  #max;
+  #release;
+  /** `release` is called once, when nobody iterates any more. */
+  constructor(max, release) {
+    this.#max = max;
+    this.#release = release;
+  }
+  push(value) {
+    if (this.#end) return;
+    const waiting = this.#waiting.shift();
+    if (waiting) return waiting.resolve({ value, done: false });
+    if (this.#values.length < this.#max) {
+      this.#values.push(value);
+      return;
+    }
+    this.#values = [];
+    this.end(new CountersignError("slow_consumer", `more than ${this.#max} values were not taken`));
+  }
+  /** What is queued is still given out, then the end or the error. */
+  end(error = null) {
+    if (this.#end) return;
+    this.#end = { error };
+    this.#release();
+    const [first, ...rest] = this.#waiting.splice(0);
+    if (error) {
+      first?.reject(error);
+      if (first) this.#end = { error: null };
+    } else first?.resolve({ value: void 0, done: true });
+    for (const { resolve } of rest) resolve({ value: void 0, done: true });
+  }
+  next() {
+    if (this.#values.length > 0) return Promise.resolve({ value: this.#values.shift(), done: false });
+    if (!this.#end) return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    const { error } = this.#end;
+    this.#end = { error: null };
+    return error ? Promise.reject(error) : Promise.resolve({ value: void 0, done: true });
+  }
+  return() {
+    this.#values = [];
+    this.end();
+    return Promise.resolve({ value: void 0, done: true });
+  }
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+};
+
 // src/session.ts
 var OPEN = 1;
 var PENDING_MAX = 1024;
@@ -335,6 +462,11 @@ var Session = class {
   /** Requests can be made. */
   isReady = false;
   isVerified = false;
+  /** What calls must show. */
+  mode = "bearer";
+  key = null;
+  /** The newest. */
+  ticket = null;
   /** Resolves with the close. */
   ended;
   #end;
@@ -344,6 +476,9 @@ var Session = class {
   #nonce = crypto.getRandomValues(new Uint8Array(32));
   #pending = /* @__PURE__ */ new Map();
   #asked = 0;
+  #hello = "";
+  #epoch = -1;
+  #ticketEnds = 0;
   constructor(socket, settings, listener) {
     this.#socket = socket;
     this.#settings = settings;
@@ -354,6 +489,10 @@ var Session = class {
     socket.onerror = () => {
     };
   }
+  /** Is there something to show for a call? Counted from when a ticket came: nobody's clock has to be right. */
+  get canCall() {
+    return this.isReady && (this.mode === "bearer" || Date.now() < this.#ticketEnds);
+  }
   /** Sends a request; its `ok`. */
   request(action, members = {}) {
     if (this.#socket.readyState !== OPEN) return Promise.reject(new CountersignError("closed", "the socket is closed"));
@@ -363,6 +502,7 @@ var Session = class {
       const late = () => this.#settle(id)?.reject(new CountersignError("timeout", `no reply to ${action}`));
       this.#pending.set(id, { resolve, reject, timer: setTimeout(late, this.#settings.requestTimeoutMs) });
       const text = JSON.stringify({ id, action, ...members });
+      if (action === "hello") this.#hello = text;
       this.#listener.heard("frame", { sent: true, text });
       this.#socket.send(text);
     });
@@ -381,39 +521,47 @@ var Session = class {
     const frame = parse(data);
     if (frame === null) return this.#fail(new CountersignError("protocol", "the node sent what is no frame of this protocol"));
     if (isReply(frame)) return this.#reply(frame);
-    const welcome = frame.event === "welcome" ? frame : null;
-    if (welcome) this.id = welcome.connectionId;
-    this.#listener.heard(frame.event, frame);
-    if (welcome) this.#greet(welcome);
-    if (frame.event === "challenge") this.#answer(frame);
-    if (frame.event === "verified") this.#verified(frame);
-    if (frame.event === "challenge_failed") this.#fail(new CountersignError("challenge_failed", "the challenge was not passed"));
+    const { event } = frame;
+    if (event === "welcome") this.id = frame.connectionId;
+    if (event === "ticket") this.#keep(frame);
+    this.#listener.heard(event, frame);
+    if (event === "welcome") void this.#greet(frame);
+    if (event === "challenge") void this.#answer(frame);
+    if (event === "verified") this.#verified(frame);
+    if (event === "challenge_failed") this.#fail(new CountersignError("challenge_failed", "the challenge was not passed"));
   }
   #reply({ id, ok, error }) {
     const pending = this.#settle(id);
     if (ok) pending?.resolve(ok);
     else if (error) pending?.reject(new CountersignError(error.code, error.message));
   }
-  #greet({ challenge, expiresAt }) {
+  async #greet({ challenge, expiresAt }) {
+    const { forms, mode, key } = this.#settings;
     this.expiresAt = expiresAt;
-    if (challenge === "off") return this.#ready();
-    this.#insist(this.request("hello", { forms: ["vm"], nonce: encode(this.#nonce) }));
+    await this.#insist(async () => {
+      if (challenge === "off") {
+        if (mode) throw new Error("a node that does not challenge knows one mode");
+        return this.#ready();
+      }
+      this.key = await pageKey(key);
+      await this.request("hello", { forms: forms.map(({ name }) => name), nonce: encode(this.#nonce), key: encode(this.key.point), mode });
+    });
   }
-  /** Runs the program at once: no timer that a background tab would delay. One that cannot be run is a failure. */
-  #answer({ challenge, epoch, form, nonce, program }) {
-    const { origin } = this.#settings;
-    const [bytes, serverNonce, connection] = [program, nonce, this.id ?? ""].map(decode);
-    if (form !== "vm" || !bytes || !serverNonce || !connection) {
-      return this.#fail(new CountersignError("protocol", "the node sent a challenge that this client did not offer to run"));
-    }
-    try {
-      const lanes = evaluate(bytes, { serverNonce, clientNonce: this.#nonce, connection, thumbprint: null, origin });
-      const answer = { challenge, epoch, origin, lanes };
-      this.#listener.heard("answer", answer);
-      this.#insist(this.request("answer", answer));
-    } catch (error) {
-      this.#fail(new CountersignError("protocol", `the program was refused: ${error.message}`));
-    }
+  /** Answers at once: no timer that a background tab would delay. Later epochs are answered as the first one was. */
+  async #answer(challenge) {
+    await this.#insist(async () => {
+      const { id, key } = this;
+      if (!key || challenge.epoch <= this.#epoch) throw new Error("the challenge comes too early, or again");
+      this.#epoch = challenge.epoch;
+      const members = await answer(challenge, { ...this.#settings, key, hello: this.#hello, clientNonce: this.#nonce, connectionId: id });
+      this.mode = challenge.mode;
+      this.#listener.heard("answer", members);
+      await this.request("answer", members);
+    });
+  }
+  #keep(ticket) {
+    this.ticket = ticket;
+    this.#ticketEnds = Date.now() + ticket.expiresInMs;
   }
   #verified({ connectionId }) {
     if (connectionId !== this.id) return this.#fail(new CountersignError("protocol", "the node verified another connection"));
@@ -421,15 +569,19 @@ var Session = class {
     this.#ready();
   }
   #ready() {
+    if (this.isReady) return;
     this.isReady = true;
     this.#listener.ready();
   }
   /** A step without which there is nothing to be had here. That the socket closed, its close will tell. */
-  #insist(step) {
-    step.catch((error) => {
-      if (error.code === "timeout") this.#abandon();
-      else if (error.code !== "closed") this.#fail(error);
-    });
+  async #insist(step) {
+    try {
+      await step();
+    } catch (error) {
+      const { code, message } = error;
+      if (code === "timeout") this.#abandon();
+      else if (code !== "closed") this.#fail(error instanceof CountersignError ? error : new CountersignError("challenge_unsupported", message));
+    }
   }
   /** Nobody is there any more: as good as lost, and not waited for. */
   #abandon() {
@@ -537,6 +689,9 @@ var Connection = class {
     if (!options.allowInsecure && !isSecure(this.#url)) {
       throw new CountersignError("insecure_context", "this page, or the URL to connect to, is not secure");
     }
+    if (!options.pins && options.forms?.some(({ pinned }) => pinned)) {
+      throw new CountersignError("program_unsigned", "programs of this form need pinned keys");
+    }
     this.#backoff = new Backoff(options.backoff ?? {}, options.random ?? Math.random);
     this.closed = new Promise((resolve) => this.#ended = resolve);
     globalThis.addEventListener?.("pagehide", this.#onHide);
@@ -554,8 +709,8 @@ var Connection = class {
   async ready() {
     await this.#whenReady();
   }
-  /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `publication`, `message`, `disconnected`,
-   * `error`, `frame` and whatever else the node pushes; call the result to end that. */
+  /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `ticket`, `publication`, `message`,
+   * `disconnected`, `error`, `frame` and whatever else the node pushes; call the result to end that. */
   on(type, listener) {
     const listeners = this.#listeners.get(type) ?? /* @__PURE__ */ new Set();
     this.#listeners.set(type, listeners.add(listener));
@@ -602,19 +757,37 @@ var Connection = class {
   async request(action, members = {}) {
     return (await this.#whenReady()).request(action, members);
   }
-  /** `fetch` with the connection id: to the page's origin, the node's and those that the options name, and nowhere
-   * else. Redirects are errors unless asked for: they would take the id along. */
-  async fetch(input, init = {}) {
-    const { header = "connectionId", fetchOrigins = [], fetch = globalThis.fetch } = this.#options;
+  /** `fetch` with the credential of the present mode, or of a stronger one: to the page's origin, the node's and those that
+   * the options name, and nowhere else. Redirects are errors unless asked for: they would take the credential along. */
+  async fetch(input, init = {}, mode) {
+    const { fetch = globalThis.fetch } = this.#options;
+    const url = this.#mayShow(input instanceof Request ? input.url : input);
+    const request = new Request(input instanceof Request ? input : url, { redirect: "error", ...init });
+    const headers = await this.#headers(mode, request.method, url, () => request.clone().arrayBuffer());
+    for (const name in headers) request.headers.set(name, headers[name]);
+    return fetch(request);
+  }
+  /** The headers that `fetch` would add, for another client of HTTP. A proof is good once, for this method, URL and body. */
+  async headersFor(method, url, body, mode) {
+    return this.#headers(mode, method, this.#mayShow(url), () => new Response(body).arrayBuffer());
+  }
+  #mayShow(url) {
     const base = globalThis.location?.href ?? this.#httpUrl();
-    const { origin } = new URL(input instanceof Request ? input.url : input, base);
-    if (![new URL(base).origin, new URL(this.#httpUrl()).origin, ...fetchOrigins].includes(origin)) {
-      throw new CountersignError("foreign_origin", `${origin} is not among the origins that may see the connection id`);
+    const target = new URL(url, base);
+    if (![new URL(base).origin, new URL(this.#httpUrl()).origin, ...this.#options.fetchOrigins ?? []].includes(target.origin)) {
+      throw new CountersignError("foreign_origin", `${target.origin} is not among the origins that may see credentials`);
     }
-    const { id } = await this.#whenReady();
-    const headers = new Headers(init.headers ?? (input instanceof Request ? input.headers : void 0));
-    headers.set(header, id ?? "");
-    return fetch(input, { redirect: "error", ...init, headers });
+    return target;
+  }
+  async #headers(least, method, url, body) {
+    const { id, mode, ticket, key } = await this.#whenReady((session) => session.canCall);
+    if (mode === "bearer") {
+      if (least && least !== mode) throw new CountersignError("mode_too_low", "the node gives no tickets to this connection");
+      return { [this.#options.header ?? "connectionId"]: id };
+    }
+    const headers = { "Countersign-Ticket": ticket.ticket };
+    if (least === "proof" || mode === "proof") headers["Countersign-Proof"] = await proof(key, ticket, method.toUpperCase(), url, await body());
+    return headers;
   }
   /** Closes for good; how the socket ended, or null where there was none. */
   async close() {
@@ -648,9 +821,10 @@ var Connection = class {
     return [url.href, inProtocol ? ["countersign.v1", tokenPrefix + token] : ["countersign.v1"]];
   }
   #listen(socket) {
-    const { origin = pageOrigin(), requestTimeoutMs = 15e3 } = this.#options;
+    const { origin = pageOrigin(), requestTimeoutMs = 15e3, fetch = globalThis.fetch, forms = [], mode, pins, key } = this.#options;
     const isCurrent = () => this.#session === session;
-    const session = new Session(socket, { origin, requestTimeoutMs }, {
+    const settings = { origin, host: this.#url.host, mode, key, pins, forms: [VM, ...forms], fetch, requestTimeoutMs };
+    const session = new Session(socket, settings, {
       heard: (name, value) => isCurrent() && this.#heard(name, value),
       ready: () => isCurrent() && this.#ready(session),
       failed: (error) => isCurrent() && this.#finish(error),
@@ -664,6 +838,7 @@ var Connection = class {
       this.#become("open");
     }
     this.#emit(name, value);
+    if (name === "ticket") this.#release();
     if (name === "publication") {
       const publication = value;
       this.#subscriptions.get(publication.channel)?.deliver(publication, guarded);
@@ -674,7 +849,7 @@ var Connection = class {
     this.#tokenRetried = false;
     if (session.isVerified) this.#become("verified");
     for (const subscription of this.#subscriptions.values()) void this.#resubscribe(session, subscription);
-    for (const { resolve } of this.#waiters.splice(0)) resolve(session);
+    this.#release();
     this.#scheduleRefresh(session, session.expiresAt);
   }
   async #resubscribe(session, subscription) {
@@ -772,12 +947,20 @@ var Connection = class {
     for (const queue of [...this.#queues]) queue.end();
     this.#ended(error);
   }
-  #whenReady() {
+  #whenReady(may = (session) => session.isReady) {
     const session = this.#session;
-    if (session?.isReady) return Promise.resolve(session);
+    if (session && may(session)) return Promise.resolve(session);
     if (this.#state === "closed") return Promise.reject(this.#gone());
     if (this.#waiters.length >= WAITERS_MAX) return Promise.reject(new CountersignError("overloaded", "too many requests wait for the connection"));
-    return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
+    return new Promise((resolve, reject) => this.#waiters.push({ may, resolve, reject }));
+  }
+  /** Those who can go on now, do. */
+  #release() {
+    const session = this.#session;
+    for (const waiter of session ? this.#waiters.splice(0) : []) {
+      if (waiter.may(session)) waiter.resolve(session);
+      else this.#waiters.push(waiter);
+    }
   }
   #assertOpen() {
     if (this.#state === "closed") throw this.#gone();
@@ -820,7 +1003,6 @@ function connect(url, options = {}) {
   return new Connection(url, options);
 }
 export {
-  CLOSE_CODES,
   CountersignError,
   connect
 };

@@ -1,35 +1,14 @@
-// The close codes of a node, as its own table has them (broker/src/close.rs); a test holds the two equal.
+// After which close codes one comes back, and when; a test holds this to the node's table (broker/src/close.rs).
 
-/** Code, text on the wire, and whether a client may reconnect unchanged. */
-export const CLOSE_CODES: ReadonlyArray<readonly [code: number, text: string, reconnect: boolean]> = [
-  [1000, 'bye', false],
-  [1001, 'idle for too long', true],
-  [1002, 'protocol error', false],
-  [1003, 'this kind of message is not taken here', false],
-  [1007, 'text is not UTF-8', false],
-  [1008, 'message was not completed in time', false],
-  [1009, 'message too large', false],
-  [1012, 'node restarts, reconnect', true],
-  [1013, 'at capacity, try again later', true],
-  [4400, 'bad request', false],
-  [4401, 'token invalid or expired', false],
-  [4403, 'challenge failed', false],
-  [4408, 'challenge not answered in time', false],
-  [4409, 'superseded by a newer connection', false],
-  [4410, 'disconnected by the server', false],
-  [4429, 'rate limit or slow consumer', false],
-  [4500, 'internal error, reconnect', true],
-]
-
-/** Codes that no node sends, but a browser or a proxy: lost without a close frame, bad gateway, TLS. */
-const FROM_ELSEWHERE = [1005, 1006, 1011, 1014, 1015]
+/** Idle, restarts, at capacity, internal error; then those that no node sends, but a browser or a proxy. */
+const RECONNECT = [1001, 1012, 1013, 4500, 1005, 1006, 1011, 1014, 1015]
 
 /** The longest hint that is honoured, in milliseconds. */
 const HINT_MAX = 600_000
 
 /** May a client reconnect unchanged after this code? */
 export function mayReconnect(code: number): boolean {
-  return FROM_ELSEWHERE.includes(code) || CLOSE_CODES.some(([known, , reconnect]) => known === code && reconnect)
+  return RECONNECT.includes(code)
 }
 
 /** The pause that a draining node asks for in its reason, in milliseconds; null where there is none. */

@@ -1,14 +1,17 @@
+import { VM } from './answer.js'
+import type { Form } from './answer.js'
 import { Backoff } from './backoff.js'
 import type { BackoffOptions } from './backoff.js'
 import { mayReconnect, retryHint } from './close.js'
 import { CountersignError } from './errors.js'
 import { isOriginRefused, isSecure, pageOrigin } from './page.js'
+import { proof } from './proof.js'
 import { Queue } from './queue.js'
 import { Session } from './session.js'
 import type { Closed, SocketLike } from './session.js'
 import { Subscription } from './subscription.js'
 import type { Handler } from './subscription.js'
-import type { Publication } from './wire.js'
+import type { Mode, Publication } from './wire.js'
 
 /** How to connect. Everything has a default. */
 export interface Options {
@@ -18,9 +21,17 @@ export interface Options {
   tokenQuery?: string
   /** What a subprotocol that holds a token begins with. Default: `countersign.token.` */
   tokenPrefix?: string
+  /** The least that calls in this connection's name must show; the node may ask for more. Default: what the node says. */
+  mode?: Mode
+  /** Public keys of the node, present and next (65 bytes, base64url). With them, programs that none of these signed are refused. */
+  pins?: string[]
+  /** Forms of programs beside bytecode: plug-ins. */
+  forms?: Form[]
+  /** ECDSA on P-256, instead of the page's own key. */
+  key?: CryptoKeyPair
   /** The header of `fetch` that carries the connection id. Default: `connectionId`. */
   header?: string
-  /** Origins beside the page's own and the node's to which `fetch` may show the connection id. */
+  /** Origins beside the page's own and the node's to which `fetch` may show credentials. */
   fetchOrigins?: string[]
   /** Outside of pages: the origin to answer with, the `Origin` that the supplied socket sends. Default: none. */
   origin?: string
@@ -70,7 +81,7 @@ export class Connection {
   #attempt = 0
   #timer: ReturnType<typeof setTimeout> | undefined
   #refresh: ReturnType<typeof setTimeout> | undefined
-  #waiters: Array<{ resolve(session: Session): void; reject(error: Error): void }> = []
+  #waiters: Array<{ may(session: Session): boolean; resolve(session: Session): void; reject(error: Error): void }> = []
   readonly #url: URL
   readonly #options: Options
   readonly #backoff: Backoff
@@ -85,6 +96,9 @@ export class Connection {
     this.#options = options
     if (!options.allowInsecure && !isSecure(this.#url)) {
       throw new CountersignError('insecure_context', 'this page, or the URL to connect to, is not secure')
+    }
+    if (!options.pins && options.forms?.some(({ pinned }) => pinned)) {
+      throw new CountersignError('program_unsigned', 'programs of this form need pinned keys')
     }
     this.#backoff = new Backoff(options.backoff ?? {}, options.random ?? Math.random)
     this.closed = new Promise((resolve) => (this.#ended = resolve))
@@ -107,8 +121,8 @@ export class Connection {
     await this.#whenReady()
   }
 
-  /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `publication`, `message`, `disconnected`,
-   * `error`, `frame` and whatever else the node pushes; call the result to end that. */
+  /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `ticket`, `publication`, `message`,
+   * `disconnected`, `error`, `frame` and whatever else the node pushes; call the result to end that. */
   on(type: string, listener: (value: any) => void): () => void {
     const listeners = this.#listeners.get(type) ?? new Set()
     this.#listeners.set(type, listeners.add(listener))
@@ -162,19 +176,40 @@ export class Connection {
     return (await this.#whenReady()).request(action, members)
   }
 
-  /** `fetch` with the connection id: to the page's origin, the node's and those that the options name, and nowhere
-   * else. Redirects are errors unless asked for: they would take the id along. */
-  async fetch(input: string | URL | Request, init: RequestInit = {}): Promise<Response> {
-    const { header = 'connectionId', fetchOrigins = [], fetch = globalThis.fetch } = this.#options
+  /** `fetch` with the credential of the present mode, or of a stronger one: to the page's origin, the node's and those that
+   * the options name, and nowhere else. Redirects are errors unless asked for: they would take the credential along. */
+  async fetch(input: string | URL | Request, init: RequestInit = {}, mode?: Mode): Promise<Response> {
+    const { fetch = globalThis.fetch } = this.#options
+    const url = this.#mayShow(input instanceof Request ? input.url : input)
+    const request = new Request(input instanceof Request ? input : url, { redirect: 'error', ...init })
+    const headers = await this.#headers(mode, request.method, url, () => request.clone().arrayBuffer())
+    for (const name in headers) request.headers.set(name, headers[name]!)
+    return fetch(request)
+  }
+
+  /** The headers that `fetch` would add, for another client of HTTP. A proof is good once, for this method, URL and body. */
+  async headersFor(method: string, url: string | URL, body?: BodyInit | null, mode?: Mode): Promise<Record<string, string>> {
+    return this.#headers(mode, method, this.#mayShow(url), () => new Response(body).arrayBuffer())
+  }
+
+  #mayShow(url: string | URL): URL {
     const base = globalThis.location?.href ?? this.#httpUrl()
-    const { origin } = new URL(input instanceof Request ? input.url : input, base)
-    if (![new URL(base).origin, new URL(this.#httpUrl()).origin, ...fetchOrigins].includes(origin)) {
-      throw new CountersignError('foreign_origin', `${origin} is not among the origins that may see the connection id`)
+    const target = new URL(url, base)
+    if (![new URL(base).origin, new URL(this.#httpUrl()).origin, ...(this.#options.fetchOrigins ?? [])].includes(target.origin)) {
+      throw new CountersignError('foreign_origin', `${target.origin} is not among the origins that may see credentials`)
     }
-    const { id } = await this.#whenReady()
-    const headers = new Headers(init.headers ?? (input instanceof Request ? input.headers : undefined))
-    headers.set(header, id ?? '')
-    return fetch(input, { redirect: 'error', ...init, headers })
+    return target
+  }
+
+  async #headers(least: Mode | undefined, method: string, url: URL, body: () => Promise<ArrayBuffer>): Promise<Record<string, string>> {
+    const { id, mode, ticket, key } = await this.#whenReady((session) => session.canCall)
+    if (mode === 'bearer') {
+      if (least && least !== mode) throw new CountersignError('mode_too_low', 'the node gives no tickets to this connection')
+      return { [this.#options.header ?? 'connectionId']: id! }
+    }
+    const headers: Record<string, string> = { 'Countersign-Ticket': ticket!.ticket }
+    if (least === 'proof' || mode === 'proof') headers['Countersign-Proof'] = await proof(key!, ticket!, method.toUpperCase(), url, await body())
+    return headers
   }
 
   /** Closes for good; how the socket ended, or null where there was none. */
@@ -213,9 +248,10 @@ export class Connection {
   }
 
   #listen(socket: SocketLike): void {
-    const { origin = pageOrigin(), requestTimeoutMs = 15_000 } = this.#options
+    const { origin = pageOrigin(), requestTimeoutMs = 15_000, fetch = globalThis.fetch, forms = [], mode, pins, key } = this.#options
     const isCurrent = (): boolean => this.#session === session
-    const session: Session = new Session(socket, { origin, requestTimeoutMs }, {
+    const settings = { origin, host: this.#url.host, mode, key, pins, forms: [VM, ...forms], fetch, requestTimeoutMs }
+    const session: Session = new Session(socket, settings, {
       heard: (name, value) => isCurrent() && this.#heard(name, value),
       ready: () => isCurrent() && this.#ready(session),
       failed: (error) => isCurrent() && this.#finish(error),
@@ -230,6 +266,7 @@ export class Connection {
       this.#become('open')
     }
     this.#emit(name, value)
+    if (name === 'ticket') this.#release()
     if (name === 'publication') {
       const publication = value as Publication
       this.#subscriptions.get(publication.channel)?.deliver(publication, guarded)
@@ -241,7 +278,7 @@ export class Connection {
     this.#tokenRetried = false
     if (session.isVerified) this.#become('verified')
     for (const subscription of this.#subscriptions.values()) void this.#resubscribe(session, subscription)
-    for (const { resolve } of this.#waiters.splice(0)) resolve(session)
+    this.#release()
     this.#scheduleRefresh(session, session.expiresAt)
   }
 
@@ -351,12 +388,21 @@ export class Connection {
     this.#ended(error)
   }
 
-  #whenReady(): Promise<Session> {
+  #whenReady(may = (session: Session): boolean => session.isReady): Promise<Session> {
     const session = this.#session
-    if (session?.isReady) return Promise.resolve(session)
+    if (session && may(session)) return Promise.resolve(session)
     if (this.#state === 'closed') return Promise.reject(this.#gone())
     if (this.#waiters.length >= WAITERS_MAX) return Promise.reject(new CountersignError('overloaded', 'too many requests wait for the connection'))
-    return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }))
+    return new Promise((resolve, reject) => this.#waiters.push({ may, resolve, reject }))
+  }
+
+  /** Those who can go on now, do. */
+  #release(): void {
+    const session = this.#session
+    for (const waiter of session ? this.#waiters.splice(0) : []) {
+      if (waiter.may(session!)) waiter.resolve(session!)
+      else this.#waiters.push(waiter)
+    }
   }
 
   #assertOpen(): void {

@@ -7,16 +7,22 @@ export type ClientErrorCode =
   /** Closed by a code after which one does not reconnect; see `closeCode`. */
   | 'closed'
   | 'challenge_failed'
+  /** The node asked for what this client cannot do, or offered less than this client asks for. */
+  | 'challenge_unsupported'
+  /** There are pinned keys, and none of them signed the program. */
+  | 'program_unsigned'
+  /** The node gives no credential of the mode that was asked for. */
+  | 'mode_too_low'
   /** The node did not take the token. */
   | 'token_invalid'
   /** The token function, or the platform's socket, threw. */
   | 'token_failed'
-  /** The node said what this client does not understand, or sent a program that it would not run. */
+  /** The node said what this client does not understand. */
   | 'protocol'
   | 'timeout'
   | 'overloaded'
   | 'slow_consumer'
-  /** A call that would have shown the connection id to somebody else. */
+  /** A call that would have shown a credential to somebody else. */
   | 'foreign_origin'
   /** The connection was closed by `close`. */
   | 'aborted'

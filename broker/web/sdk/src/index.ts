@@ -9,11 +9,12 @@ export function connect(url: string | URL, options: Options = {}): Connection {
   return new Connection(url, options)
 }
 
-export { CLOSE_CODES } from './close.js'
 export { CountersignError } from './errors.js'
+export type { Form } from './answer.js'
 export type { BackoffOptions } from './backoff.js'
 export type { Connection, ConnectionEvent, Options, State } from './connection.js'
 export type { ClientErrorCode, ErrorCode, NodeErrorCode } from './errors.js'
 export type { Closed, SocketLike } from './session.js'
 export type { Handler, Subscription } from './subscription.js'
-export type { Publication } from './wire.js'
+export type { Tapes } from './vm.js'
+export type { Answer, Challenge, Mode, Publication, Ticket } from './wire.js'

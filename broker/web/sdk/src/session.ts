@@ -1,11 +1,14 @@
 // One socket, from its first frame to its close: requests and their replies, and the answer to the challenge. It neither
 // reconnects nor remembers; the connection does.
 
-import { decode, encode } from './base64url.js'
+import { answer } from './answer.js'
+import type { Form } from './answer.js'
+import { encode } from './base64url.js'
 import { CountersignError } from './errors.js'
-import { evaluate } from './vm.js'
+import { pageKey } from './key.js'
+import type { PageKey } from './key.js'
 import { isReply, parse } from './wire.js'
-import type { Challenge, Push, Reply, Welcome } from './wire.js'
+import type { Challenge, Mode, Push, Reply, Ticket, Welcome } from './wire.js'
 
 /** What is needed of a socket: a browser's, or one that another platform supplies. */
 export interface SocketLike {
@@ -39,6 +42,13 @@ export interface Closed {
 export interface SessionSettings {
   /** The page's origin, or the empty text outside of pages. */
   origin: string
+  /** The node's, as it was dialed. */
+  host: string
+  mode: Mode | undefined
+  key: CryptoKeyPair | undefined
+  pins: string[] | undefined
+  forms: Form[]
+  fetch: typeof fetch
   requestTimeoutMs: number
 }
 
@@ -57,6 +67,11 @@ export class Session {
   /** Requests can be made. */
   isReady = false
   isVerified = false
+  /** What calls must show. */
+  mode: Mode = 'bearer'
+  key: PageKey | null = null
+  /** The newest. */
+  ticket: Ticket | null = null
   /** Resolves with the close. */
   readonly ended: Promise<Closed>
   #end!: (closed: Closed) => void
@@ -66,6 +81,9 @@ export class Session {
   readonly #nonce = crypto.getRandomValues(new Uint8Array(32))
   readonly #pending = new Map<number, Pending>()
   #asked = 0
+  #hello = ''
+  #epoch = -1
+  #ticketEnds = 0
 
   constructor(socket: SocketLike, settings: SessionSettings, listener: SessionListener) {
     this.#socket = socket
@@ -78,6 +96,11 @@ export class Session {
     socket.onerror = () => {}
   }
 
+  /** Is there something to show for a call? Counted from when a ticket came: nobody's clock has to be right. */
+  get canCall(): boolean {
+    return this.isReady && (this.mode === 'bearer' || Date.now() < this.#ticketEnds)
+  }
+
   /** Sends a request; its `ok`. */
   request(action: string, members: object = {}): Promise<Record<string, unknown>> {
     if (this.#socket.readyState !== OPEN) return Promise.reject(new CountersignError('closed', 'the socket is closed'))
@@ -87,6 +110,7 @@ export class Session {
       const late = (): void => this.#settle(id)?.reject(new CountersignError('timeout', `no reply to ${action}`))
       this.#pending.set(id, { resolve, reject, timer: setTimeout(late, this.#settings.requestTimeoutMs) })
       const text = JSON.stringify({ id, action, ...members })
+      if (action === 'hello') this.#hello = text
       this.#listener.heard('frame', { sent: true, text })
       this.#socket.send(text)
     })
@@ -108,13 +132,14 @@ export class Session {
     const frame = parse(data)
     if (frame === null) return this.#fail(new CountersignError('protocol', 'the node sent what is no frame of this protocol'))
     if (isReply(frame)) return this.#reply(frame)
-    const welcome = frame.event === 'welcome' ? (frame as unknown as Welcome) : null
-    if (welcome) this.id = welcome.connectionId
-    this.#listener.heard(frame.event, frame)
-    if (welcome) this.#greet(welcome)
-    if (frame.event === 'challenge') this.#answer(frame as unknown as Challenge)
-    if (frame.event === 'verified') this.#verified(frame)
-    if (frame.event === 'challenge_failed') this.#fail(new CountersignError('challenge_failed', 'the challenge was not passed'))
+    const { event } = frame
+    if (event === 'welcome') this.id = (frame as unknown as Welcome).connectionId
+    if (event === 'ticket') this.#keep(frame as unknown as Ticket)
+    this.#listener.heard(event, frame)
+    if (event === 'welcome') void this.#greet(frame as unknown as Welcome)
+    if (event === 'challenge') void this.#answer(frame as unknown as Challenge)
+    if (event === 'verified') this.#verified(frame)
+    if (event === 'challenge_failed') this.#fail(new CountersignError('challenge_failed', 'the challenge was not passed'))
   }
 
   #reply({ id, ok, error }: Reply): void {
@@ -123,27 +148,35 @@ export class Session {
     else if (error) pending?.reject(new CountersignError(error.code, error.message))
   }
 
-  #greet({ challenge, expiresAt }: Welcome): void {
+  async #greet({ challenge, expiresAt }: Welcome): Promise<void> {
+    const { forms, mode, key } = this.#settings
     this.expiresAt = expiresAt
-    if (challenge === 'off') return this.#ready()
-    this.#insist(this.request('hello', { forms: ['vm'], nonce: encode(this.#nonce) }))
+    await this.#insist(async () => {
+      if (challenge === 'off') {
+        if (mode) throw new Error('a node that does not challenge knows one mode')
+        return this.#ready()
+      }
+      this.key = await pageKey(key)
+      await this.request('hello', { forms: forms.map(({ name }) => name), nonce: encode(this.#nonce), key: encode(this.key.point), mode })
+    })
   }
 
-  /** Runs the program at once: no timer that a background tab would delay. One that cannot be run is a failure. */
-  #answer({ challenge, epoch, form, nonce, program }: Challenge): void {
-    const { origin } = this.#settings
-    const [bytes, serverNonce, connection] = [program, nonce, this.id ?? ''].map(decode)
-    if (form !== 'vm' || !bytes || !serverNonce || !connection) {
-      return this.#fail(new CountersignError('protocol', 'the node sent a challenge that this client did not offer to run'))
-    }
-    try {
-      const lanes = evaluate(bytes, { serverNonce, clientNonce: this.#nonce, connection, thumbprint: null, origin })
-      const answer = { challenge, epoch, origin, lanes }
-      this.#listener.heard('answer', answer)
-      this.#insist(this.request('answer', answer))
-    } catch (error) {
-      this.#fail(new CountersignError('protocol', `the program was refused: ${(error as Error).message}`))
-    }
+  /** Answers at once: no timer that a background tab would delay. Later epochs are answered as the first one was. */
+  async #answer(challenge: Challenge): Promise<void> {
+    await this.#insist(async () => {
+      const { id, key } = this
+      if (!key || challenge.epoch <= this.#epoch) throw new Error('the challenge comes too early, or again')
+      this.#epoch = challenge.epoch
+      const members = await answer(challenge, { ...this.#settings, key, hello: this.#hello, clientNonce: this.#nonce, connectionId: id! })
+      this.mode = challenge.mode
+      this.#listener.heard('answer', members)
+      await this.request('answer', members)
+    })
+  }
+
+  #keep(ticket: Ticket): void {
+    this.ticket = ticket
+    this.#ticketEnds = Date.now() + ticket.expiresInMs
   }
 
   #verified({ connectionId }: Push): void {
@@ -153,16 +186,20 @@ export class Session {
   }
 
   #ready(): void {
+    if (this.isReady) return
     this.isReady = true
     this.#listener.ready()
   }
 
   /** A step without which there is nothing to be had here. That the socket closed, its close will tell. */
-  #insist(step: Promise<unknown>): void {
-    step.catch((error: CountersignError) => {
-      if (error.code === 'timeout') this.#abandon()
-      else if (error.code !== 'closed') this.#fail(error)
-    })
+  async #insist(step: () => Promise<unknown>): Promise<void> {
+    try {
+      await step()
+    } catch (error) {
+      const { code, message } = error as CountersignError
+      if (code === 'timeout') this.#abandon()
+      else if (code !== 'closed') this.#fail(error instanceof CountersignError ? error : new CountersignError('challenge_unsupported', message))
+    }
   }
 
   /** Nobody is there any more: as good as lost, and not waited for. */

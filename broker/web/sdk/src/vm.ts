@@ -11,10 +11,12 @@ export interface Tapes {
   clientNonce: Uint8Array | null
   /** 16 bytes: the connection id. */
   connection: Uint8Array
-  /** 32 bytes: absent until keys are bound to challenges. */
+  /** 32 bytes: SHA-256 of the page's public key. */
   thumbprint: Uint8Array | null
   /** Of the page; ASCII, at most 512 characters. */
   origin: string
+  /** 32 bytes: SHA-256 of the part of a file that the node asks for, if it asks. */
+  file?: Uint8Array | null | undefined
 }
 
 /** Why a program was not run; its message is one of a closed set of words. */
@@ -57,7 +59,7 @@ const refuse = (why: string): never => {
 /** Runs a program over its tapes; the eight lanes. Throws `ProgramError` before the first step, or not at all. */
 export function evaluate(program: Uint8Array, tapes: Tapes): number[] {
   const words = readTapes(tapes)
-  const { steps, lanes } = decode(program)
+  const { steps, lanes } = decode(program, words.length)
   const cost = (fuel: number, { op, a }: Step): number => fuel + 1 + (op === FOLD ? words[a]!.length : 0)
   if (steps.reduce(cost, 0) > FUEL_MAX) refuse('fuel')
   const registers = new Int32Array(REGISTERS)
@@ -65,7 +67,7 @@ export function evaluate(program: Uint8Array, tapes: Tapes): number[] {
   return lanes.map((place) => registers[place]!)
 }
 
-function readTapes({ serverNonce, clientNonce, connection, thumbprint, origin }: Tapes): Int32Array[] {
+function readTapes({ serverNonce, clientNonce, connection, thumbprint, origin, file }: Tapes): Int32Array[] {
   if (origin.length > ORIGIN_MAX) refuse('origin')
   const units = Int32Array.from(origin, (unit) => (unit > '\x7f' ? refuse('origin') : unit.charCodeAt(0)))
   const tape = (bytes: Uint8Array | null, length: number): Int32Array => {
@@ -74,11 +76,12 @@ function readTapes({ serverNonce, clientNonce, connection, thumbprint, origin }:
     const view = new DataView(bytes.buffer, bytes.byteOffset, length)
     return Int32Array.from({ length: length / 4 }, (_, word) => view.getInt32(4 * word, false))
   }
-  return [tape(serverNonce, 32), tape(clientNonce, 32), tape(connection, 16), tape(thumbprint, 32), units]
+  const words = [tape(serverNonce, 32), tape(clientNonce, 32), tape(connection, 16), tape(thumbprint, 32), units]
+  return file ? [...words, tape(file, 32)] : words
 }
 
 /** Checks every byte of a program, and takes its disguise off the opcodes. */
-function decode(program: Uint8Array): { steps: Step[]; lanes: number[] } {
+function decode(program: Uint8Array, tapes: number): { steps: Step[]; lanes: number[] } {
   if (program.length < 1) refuse('short')
   if (program[0] !== VERSION) refuse('version')
   if (program.length < HEADER) refuse('short')
@@ -94,7 +97,7 @@ function decode(program: Uint8Array): { steps: Step[]; lanes: number[] } {
   const steps: Step[] = []
   for (let at = HEADER; at < program.length; at += 8) {
     const op = operations.get(view.getUint8(at)) ?? refuse('opcode')
-    steps.push(check({ op, dst: view.getUint8(at + 1), a: view.getUint8(at + 2), b: view.getUint8(at + 3), imm: view.getInt32(at + 4, false) }))
+    steps.push(check(tapes, { op, dst: view.getUint8(at + 1), a: view.getUint8(at + 2), b: view.getUint8(at + 3), imm: view.getInt32(at + 4, false) }))
   }
   // The interpreter works under the names of the wire; only where the lanes are has to be known.
   return { steps, lanes: registers.slice(0, LANES) }
@@ -103,7 +106,7 @@ function decode(program: Uint8Array): { steps: Step[]; lanes: number[] } {
 const isNoRegister = (number: number): boolean => number < 0 || number >= REGISTERS
 
 /** One step, if it is legal: what has no meaning is zero, and what has one is within its range. */
-function check(step: Step): Step {
+function check(tapes: number, step: Step): Step {
   const { op, dst, a, b, imm } = step
   const isUnary = op > CONST && op < ADD
   const isShift = op >= SHL && op <= XSH
@@ -112,7 +115,7 @@ function check(step: Step): Step {
   const unused = op === CONST ? a | b : isUnary ? b | imm : isBinary ? imm : isShift || op === MUL_ODD ? b : 0
   if (unused !== 0) refuse('unused')
   if (isNoRegister(dst)) refuse('register')
-  if (op === FOLD ? a > 4 : isNoRegister(a)) refuse(op === FOLD ? 'tape' : 'register')
+  if (op === FOLD ? a >= tapes : isNoRegister(a)) refuse(op === FOLD ? 'tape' : 'register')
   if ((isBinary || op === SELECT) && isNoRegister(b)) refuse('register')
   if (op === SELECT && isNoRegister(imm)) refuse('register')
   if (shift < 1 || shift > 31) refuse('shift')

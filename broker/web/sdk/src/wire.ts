@@ -23,6 +23,52 @@ export interface Challenge {
   nonce: string
   program: string
   answerMs: number
+  /** What calls in this connection's name must show. */
+  mode: Mode
+  /** Of the node's key over all of this, if it signs. */
+  signature?: string
+  /** Puzzles to solve before the deadline. */
+  work?: Work
+  /** A part of one of the page's own files, for the program to read. */
+  file?: FilePart
+}
+
+/** What calls must show: the connection id, a ticket, or a ticket with a signature of the page's key. */
+export type Mode = 'bearer' | 'ticket' | 'proof'
+
+/** From the weakest. */
+export const MODES: readonly Mode[] = ['bearer', 'ticket', 'proof']
+
+/** `count` puzzles, each solved by a digest that begins with `bits` zero bits. */
+export interface Work {
+  bits: number
+  count: number
+}
+
+export interface FilePart {
+  path: string
+  offset: number
+  length: number
+}
+
+/** What is answered to a challenge, beside the request's id and action. */
+export interface Answer {
+  challenge: string
+  epoch: number
+  origin: string
+  topOrigin: string | undefined
+  mac: string
+  signature: string
+  work: number[] | undefined
+}
+
+/** What calls show for a while, in modes above `bearer`. */
+export interface Ticket {
+  event: 'ticket'
+  ticket: string
+  /** Goes into proofs. */
+  nonce: string
+  expiresInMs: number
 }
 
 export interface Publication {
@@ -43,7 +89,8 @@ type Kind = 'string' | 'number' | 'object' | 'string?' | 'number?'
 /** The members that a known event must have. */
 const SHAPES: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
   welcome: { connectionId: 'string', challenge: 'string', subject: 'string?', expiresAt: 'number?' },
-  challenge: { challenge: 'string', epoch: 'number', form: 'string', nonce: 'string', program: 'string', answerMs: 'number' },
+  challenge: { challenge: 'string', epoch: 'number', form: 'string', nonce: 'string', program: 'string', answerMs: 'number', mode: 'string' },
+  ticket: { ticket: 'string', nonce: 'string', expiresInMs: 'number' },
   verified: { connectionId: 'string' },
   publication: { channel: 'string' },
 }

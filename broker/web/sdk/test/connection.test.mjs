@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { golden, ID, settle, sockets } from './fake.mjs'
+import { ID, settle, sockets } from './fake.mjs'
+import { b64u, challenge, fault } from './judge.mjs'
 import { connect } from '../dist/modules/index.js'
 
 const URL_OF_NODE = 'wss://node.example/ws'
@@ -21,22 +22,20 @@ const ready = async (options) => {
   return opened
 }
 
-test('hello offers bytecode, and the answer comes within the message that brought the challenge', async () => {
+test('hello offers bytecode and a key, and the answer to it verifies the connection', async () => {
   const { Sockets, connection } = open({ origin: 'https://app.example' })
   await settle()
   const socket = Sockets.last
   assert.deepEqual([socket.url, socket.protocols], [URL_OF_NODE, ['countersign.v1']])
-  socket.welcome({ challenge: 'required' })
-  const hello = socket.sent[0]
-  assert.deepEqual([hello.action, hello.forms, hello.nonce.length], ['hello', ['vm'], 43])
+  const hello = await socket.greet()
+  const { id, action, forms, nonce, key, ...more } = JSON.parse(hello)
+  assert.deepEqual([id, action, forms, nonce.length, b64u(key).length, more], [1, 'hello', ['vm'], 43, 65, {}])
   socket.reply()
   assert.equal(connection.state, 'open')
-  const { bytecode } = golden.vectors[0]
-  const nonce = 'A'.repeat(43)
-  socket.hear({ event: 'challenge', challenge: 'c', epoch: 0, form: 'vm', nonce, program: bytecode, answerMs: 10_000 })
-  const answer = socket.sent[1]
-  assert.deepEqual([answer.action, answer.challenge, answer.epoch, answer.origin], ['answer', 'c', 0, 'https://app.example'])
-  assert.ok(answer.lanes.length === 8 && answer.lanes.every((lane) => lane === (lane | 0)))
+  const frame = challenge()
+  const answer = await socket.challenge(frame)
+  assert.equal(fault(answer, { frame, hello, host: 'node.example', origin: 'https://app.example' }), null)
+  assert.deepEqual(Object.keys(answer), ['id', 'action', 'challenge', 'epoch', 'origin', 'mac', 'signature'])
   socket.hear({ event: 'verified', connectionId: ID })
   await connection.ready()
   assert.deepEqual([connection.state, connection.id], ['verified', ID])
@@ -45,14 +44,14 @@ test('hello offers bytecode, and the answer comes within the message that brough
 })
 
 test('a program that cannot be run is a failure, never a pass', async () => {
-  const challenge = { event: 'challenge', challenge: 'c', epoch: 0, form: 'vm', nonce: 'A'.repeat(43), program: 'AQ', answerMs: 1 }
-  for (const wrong of [{}, { form: 'source', program: 'function(){}' }, { program: 'A' }, { nonce: 'AA' }]) {
+  const wrong = [{ program: 'AQ' }, { form: 'source', program: 'function(){}' }, { program: 'A' }, { nonce: 'AA' }, { challenge: 'A' }, { mode: 'none' }]
+  for (const members of wrong) {
     const { Sockets, connection } = open()
     await settle()
-    Sockets.last.welcome({ challenge: 'required' })
-    Sockets.last.hear({ ...challenge, ...wrong })
-    assert.equal((await connection.closed).code, 'protocol')
-    await assert.rejects(connection.publish('a', 1), { code: 'protocol' })
+    await Sockets.last.greet()
+    Sockets.last.hear(challenge(members))
+    assert.equal((await connection.closed).code, 'challenge_unsupported', JSON.stringify(members))
+    await assert.rejects(connection.publish('a', 1), { code: 'challenge_unsupported' })
     assert.deepEqual([Sockets.made.length, Sockets.last.sent.length, connection.state], [1, 1, 'closed'])
   }
 })
@@ -60,7 +59,7 @@ test('a program that cannot be run is a failure, never a pass', async () => {
 test('a node that does not offer bytecode is told of once', async () => {
   const { Sockets, connection } = open()
   await settle()
-  Sockets.last.welcome({ challenge: 'required' })
+  await Sockets.last.greet()
   Sockets.last.reply({ error: { code: 'not_available', message: 'none of these forms is offered here' } })
   assert.equal((await connection.closed).code, 'not_available')
 })
@@ -94,7 +93,7 @@ test('a node that falls silent before the connection is verified is given up, no
   const { Sockets, connection } = open()
   await settle()
   const silent = Sockets.last
-  silent.welcome({ challenge: 'required' })
+  await silent.greet()
   t.mock.timers.tick(15_000)
   await settle()
   assert.deepEqual([connection.state, silent.readyState], ['waiting', 3])
@@ -215,17 +214,17 @@ test('requests wait for the connection and are bounded; replies are waited for a
 
 test('fetch shows the connection id to known origins only, and follows no redirect', async () => {
   const calls = []
-  const { connection } = await ready({ fetch: async (url, init) => calls.push([String(url), init]), fetchOrigins: ['https://api.example'] })
+  const { connection } = await ready({ fetch: async (request) => calls.push(request), fetchOrigins: ['https://api.example'] })
   await connection.fetch('https://node.example/data', { headers: { a: 'b' } })
   await connection.fetch('https://api.example/data')
   for (const url of ['https://evil.example/', 'https://api.example.evil.example/', 'http://api.example/', 'https://api.example:444/']) {
     await assert.rejects(connection.fetch(url), { code: 'foreign_origin' })
   }
-  assert.deepEqual(calls.map(([url, { headers, redirect }]) => [url, headers.get('connectionId'), redirect]), [
+  assert.deepEqual(calls.map(({ url, headers, redirect }) => [url, headers.get('connectionId'), redirect]), [
     ['https://node.example/data', ID, 'error'],
     ['https://api.example/data', ID, 'error'],
   ])
-  assert.equal(calls[0][1].headers.get('a'), 'b')
+  assert.equal(calls[0].headers.get('a'), 'b')
 })
 
 test('what is not secure is refused before anything is sent', () => {

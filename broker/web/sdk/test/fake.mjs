@@ -11,6 +11,7 @@ export function sockets() {
     static made = []
     readyState = 1
     sent = []
+    texts = []
 
     constructor(url, protocols) {
       Object.assign(this, { url, protocols })
@@ -22,6 +23,7 @@ export function sockets() {
     }
 
     send(text) {
+      this.texts.push(text)
       this.sent.push(JSON.parse(text))
     }
 
@@ -44,6 +46,19 @@ export function sockets() {
       this.hear({ id: this.sent.at(-1).id, ...reply })
     }
 
+    /** Says that it has to be challenged; the client's hello. */
+    async greet() {
+      this.welcome({ challenge: 'required' })
+      return until(() => this.texts.find((text) => JSON.parse(text).action === 'hello'))
+    }
+
+    /** Challenges; the answer. */
+    async challenge(frame) {
+      const before = this.sent.length
+      this.hear(frame)
+      return until(() => this.sent.slice(before).find(({ action }) => action === 'answer'))
+    }
+
     welcome(members = {}) {
       this.hear({ event: 'welcome', connectionId: ID, challenge: 'off', subject: null, expiresAt: null, ...members })
     }
@@ -56,4 +71,14 @@ export const golden = JSON.parse(readFileSync(new URL('../../../src/challenge/ve
 /** Lets everything happen that is due. */
 export const settle = async () => {
   for (let turn = 0; turn < 20; turn += 1) await null
+}
+
+/** Waits until something is there: cryptography takes as many turns as it takes. */
+export const until = async (what) => {
+  for (let turn = 0; turn < 100_000; turn += 1) {
+    const found = what()
+    if (found) return found
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  throw new Error(`waited in vain: ${what}`)
 }

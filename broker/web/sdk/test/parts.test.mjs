@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { gzipSync } from 'node:zlib'
 import { Backoff } from '../dist/modules/backoff.js'
-import { CLOSE_CODES, mayReconnect, retryHint } from '../dist/modules/close.js'
+import { CLOSE_CODES } from '../dist/modules/close-codes.js'
+import { mayReconnect, retryHint } from '../dist/modules/close.js'
 import { isSecure } from '../dist/modules/page.js'
 import { Queue } from '../dist/modules/queue.js'
 import { isReply, parse } from '../dist/modules/wire.js'
@@ -86,4 +88,20 @@ test('addresses of this machine are secure without TLS, others are not', () => {
   for (const url of ['ws://a.example', 'ws://localhost.example', 'ws://127.0.0.1.example', 'ws://10.0.0.1']) {
     assert.ok(!isSecure(new URL(url)), url)
   }
+})
+
+test('no_eval_by_default', () => {
+  const dist = new URL('../dist/', import.meta.url)
+  const code = (name) => readFileSync(new URL(name, dist), 'utf8').replace(/\/\/.*|\/\*[^]*?\*\//g, '')
+  const evaluates = (name) => /\beval\b|\bFunction\b|\bimport\s*\(|\bsetTimeout\(['"`]|\bdocument\b|Worker\b|WebAssembly|createObjectURL|innerHTML/.test(code(name))
+  const files = readdirSync(dist, { recursive: true }).filter((name) => name.endsWith('.js'))
+  assert.ok(files.length > 15)
+  assert.deepEqual(files.filter(evaluates).sort(), ['modules/source.js', 'source.js'])
+  // Nor do they load what does.
+  for (const name of files.filter((name) => !name.endsWith('source.js'))) assert.ok(!/['"`][^'"`\n]*source\.js['"`]/.test(code(name)), name)
+})
+
+test('the module for pages has at most 8 kB', () => {
+  const size = gzipSync(readFileSync(new URL('../dist/countersign.min.js', import.meta.url)), { level: 9 }).length
+  assert.ok(size <= 8000, String(size))
 })

@@ -1,8 +1,10 @@
+import type { Form } from './answer.js';
 import type { BackoffOptions } from './backoff.js';
 import { CountersignError } from './errors.js';
 import type { Closed, SocketLike } from './session.js';
 import { Subscription } from './subscription.js';
 import type { Handler } from './subscription.js';
+import type { Mode } from './wire.js';
 /** How to connect. Everything has a default. */
 export interface Options {
     /** A token, or a function that gives a fresh one: before each connection, and before the old one expires. */
@@ -11,9 +13,17 @@ export interface Options {
     tokenQuery?: string;
     /** What a subprotocol that holds a token begins with. Default: `countersign.token.` */
     tokenPrefix?: string;
+    /** The least that calls in this connection's name must show; the node may ask for more. Default: what the node says. */
+    mode?: Mode;
+    /** Public keys of the node, present and next (65 bytes, base64url). With them, programs that none of these signed are refused. */
+    pins?: string[];
+    /** Forms of programs beside bytecode: plug-ins. */
+    forms?: Form[];
+    /** ECDSA on P-256, instead of the page's own key. */
+    key?: CryptoKeyPair;
     /** The header of `fetch` that carries the connection id. Default: `connectionId`. */
     header?: string;
-    /** Origins beside the page's own and the node's to which `fetch` may show the connection id. */
+    /** Origins beside the page's own and the node's to which `fetch` may show credentials. */
     fetchOrigins?: string[];
     /** Outside of pages: the origin to answer with, the `Origin` that the supplied socket sends. Default: none. */
     origin?: string;
@@ -52,8 +62,8 @@ export declare class Connection {
     get id(): string | null;
     /** Resolves when requests can be made: the connection is verified, or is never challenged. */
     ready(): Promise<void>;
-    /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `publication`, `message`, `disconnected`,
-     * `error`, `frame` and whatever else the node pushes; call the result to end that. */
+    /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `ticket`, `publication`, `message`,
+     * `disconnected`, `error`, `frame` and whatever else the node pushes; call the result to end that. */
     on(type: string, listener: (value: any) => void): () => void;
     /** Everything that happens from now on but frames, until the connection is closed. */
     events(): AsyncIterableIterator<ConnectionEvent>;
@@ -67,9 +77,11 @@ export declare class Connection {
     }): Promise<void>;
     /** Any other action of the node's configuration; the `ok` of its reply. */
     request(action: string, members?: object): Promise<Record<string, unknown>>;
-    /** `fetch` with the connection id: to the page's origin, the node's and those that the options name, and nowhere
-     * else. Redirects are errors unless asked for: they would take the id along. */
-    fetch(input: string | URL | Request, init?: RequestInit): Promise<Response>;
+    /** `fetch` with the credential of the present mode, or of a stronger one: to the page's origin, the node's and those that
+     * the options name, and nowhere else. Redirects are errors unless asked for: they would take the credential along. */
+    fetch(input: string | URL | Request, init?: RequestInit, mode?: Mode): Promise<Response>;
+    /** The headers that `fetch` would add, for another client of HTTP. A proof is good once, for this method, URL and body. */
+    headersFor(method: string, url: string | URL, body?: BodyInit | null, mode?: Mode): Promise<Record<string, string>>;
     /** Closes for good; how the socket ended, or null where there was none. */
     close(): Promise<Closed | null>;
 }

@@ -1,7 +1,9 @@
+import { VM } from './answer.js';
 import { Backoff } from './backoff.js';
 import { mayReconnect, retryHint } from './close.js';
 import { CountersignError } from './errors.js';
 import { isOriginRefused, isSecure, pageOrigin } from './page.js';
+import { proof } from './proof.js';
 import { Queue } from './queue.js';
 import { Session } from './session.js';
 import { Subscription } from './subscription.js';
@@ -39,6 +41,9 @@ export class Connection {
         if (!options.allowInsecure && !isSecure(this.#url)) {
             throw new CountersignError('insecure_context', 'this page, or the URL to connect to, is not secure');
         }
+        if (!options.pins && options.forms?.some(({ pinned }) => pinned)) {
+            throw new CountersignError('program_unsigned', 'programs of this form need pinned keys');
+        }
         this.#backoff = new Backoff(options.backoff ?? {}, options.random ?? Math.random);
         this.closed = new Promise((resolve) => (this.#ended = resolve));
         globalThis.addEventListener?.('pagehide', this.#onHide);
@@ -56,8 +61,8 @@ export class Connection {
     async ready() {
         await this.#whenReady();
     }
-    /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `publication`, `message`, `disconnected`,
-     * `error`, `frame` and whatever else the node pushes; call the result to end that. */
+    /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `ticket`, `publication`, `message`,
+     * `disconnected`, `error`, `frame` and whatever else the node pushes; call the result to end that. */
     on(type, listener) {
         const listeners = this.#listeners.get(type) ?? new Set();
         this.#listeners.set(type, listeners.add(listener));
@@ -111,19 +116,40 @@ export class Connection {
     async request(action, members = {}) {
         return (await this.#whenReady()).request(action, members);
     }
-    /** `fetch` with the connection id: to the page's origin, the node's and those that the options name, and nowhere
-     * else. Redirects are errors unless asked for: they would take the id along. */
-    async fetch(input, init = {}) {
-        const { header = 'connectionId', fetchOrigins = [], fetch = globalThis.fetch } = this.#options;
+    /** `fetch` with the credential of the present mode, or of a stronger one: to the page's origin, the node's and those that
+     * the options name, and nowhere else. Redirects are errors unless asked for: they would take the credential along. */
+    async fetch(input, init = {}, mode) {
+        const { fetch = globalThis.fetch } = this.#options;
+        const url = this.#mayShow(input instanceof Request ? input.url : input);
+        const request = new Request(input instanceof Request ? input : url, { redirect: 'error', ...init });
+        const headers = await this.#headers(mode, request.method, url, () => request.clone().arrayBuffer());
+        for (const name in headers)
+            request.headers.set(name, headers[name]);
+        return fetch(request);
+    }
+    /** The headers that `fetch` would add, for another client of HTTP. A proof is good once, for this method, URL and body. */
+    async headersFor(method, url, body, mode) {
+        return this.#headers(mode, method, this.#mayShow(url), () => new Response(body).arrayBuffer());
+    }
+    #mayShow(url) {
         const base = globalThis.location?.href ?? this.#httpUrl();
-        const { origin } = new URL(input instanceof Request ? input.url : input, base);
-        if (![new URL(base).origin, new URL(this.#httpUrl()).origin, ...fetchOrigins].includes(origin)) {
-            throw new CountersignError('foreign_origin', `${origin} is not among the origins that may see the connection id`);
+        const target = new URL(url, base);
+        if (![new URL(base).origin, new URL(this.#httpUrl()).origin, ...(this.#options.fetchOrigins ?? [])].includes(target.origin)) {
+            throw new CountersignError('foreign_origin', `${target.origin} is not among the origins that may see credentials`);
         }
-        const { id } = await this.#whenReady();
-        const headers = new Headers(init.headers ?? (input instanceof Request ? input.headers : undefined));
-        headers.set(header, id ?? '');
-        return fetch(input, { redirect: 'error', ...init, headers });
+        return target;
+    }
+    async #headers(least, method, url, body) {
+        const { id, mode, ticket, key } = await this.#whenReady((session) => session.canCall);
+        if (mode === 'bearer') {
+            if (least && least !== mode)
+                throw new CountersignError('mode_too_low', 'the node gives no tickets to this connection');
+            return { [this.#options.header ?? 'connectionId']: id };
+        }
+        const headers = { 'Countersign-Ticket': ticket.ticket };
+        if (least === 'proof' || mode === 'proof')
+            headers['Countersign-Proof'] = await proof(key, ticket, method.toUpperCase(), url, await body());
+        return headers;
     }
     /** Closes for good; how the socket ended, or null where there was none. */
     async close() {
@@ -164,9 +190,10 @@ export class Connection {
         return [url.href, inProtocol ? ['countersign.v1', tokenPrefix + token] : ['countersign.v1']];
     }
     #listen(socket) {
-        const { origin = pageOrigin(), requestTimeoutMs = 15_000 } = this.#options;
+        const { origin = pageOrigin(), requestTimeoutMs = 15_000, fetch = globalThis.fetch, forms = [], mode, pins, key } = this.#options;
         const isCurrent = () => this.#session === session;
-        const session = new Session(socket, { origin, requestTimeoutMs }, {
+        const settings = { origin, host: this.#url.host, mode, key, pins, forms: [VM, ...forms], fetch, requestTimeoutMs };
+        const session = new Session(socket, settings, {
             heard: (name, value) => isCurrent() && this.#heard(name, value),
             ready: () => isCurrent() && this.#ready(session),
             failed: (error) => isCurrent() && this.#finish(error),
@@ -180,6 +207,8 @@ export class Connection {
             this.#become('open');
         }
         this.#emit(name, value);
+        if (name === 'ticket')
+            this.#release();
         if (name === 'publication') {
             const publication = value;
             this.#subscriptions.get(publication.channel)?.deliver(publication, guarded);
@@ -192,8 +221,7 @@ export class Connection {
             this.#become('verified');
         for (const subscription of this.#subscriptions.values())
             void this.#resubscribe(session, subscription);
-        for (const { resolve } of this.#waiters.splice(0))
-            resolve(session);
+        this.#release();
         this.#scheduleRefresh(session, session.expiresAt);
     }
     async #resubscribe(session, subscription) {
@@ -310,15 +338,25 @@ export class Connection {
             queue.end();
         this.#ended(error);
     }
-    #whenReady() {
+    #whenReady(may = (session) => session.isReady) {
         const session = this.#session;
-        if (session?.isReady)
+        if (session && may(session))
             return Promise.resolve(session);
         if (this.#state === 'closed')
             return Promise.reject(this.#gone());
         if (this.#waiters.length >= WAITERS_MAX)
             return Promise.reject(new CountersignError('overloaded', 'too many requests wait for the connection'));
-        return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
+        return new Promise((resolve, reject) => this.#waiters.push({ may, resolve, reject }));
+    }
+    /** Those who can go on now, do. */
+    #release() {
+        const session = this.#session;
+        for (const waiter of session ? this.#waiters.splice(0) : []) {
+            if (waiter.may(session))
+                waiter.resolve(session);
+            else
+                this.#waiters.push(waiter);
+        }
     }
     #assertOpen() {
         if (this.#state === 'closed')

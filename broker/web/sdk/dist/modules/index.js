@@ -5,5 +5,4 @@ import { Connection } from './connection.js';
 export function connect(url, options = {}) {
     return new Connection(url, options);
 }
-export { CLOSE_CODES } from './close.js';
 export { CountersignError } from './errors.js';

@@ -1,4 +1,7 @@
+import type { Form } from './answer.js';
 import { CountersignError } from './errors.js';
+import type { PageKey } from './key.js';
+import type { Mode, Ticket } from './wire.js';
 /** What is needed of a socket: a browser's, or one that another platform supplies. */
 export interface SocketLike {
     readonly readyState: number;
@@ -33,6 +36,13 @@ export interface Closed {
 export interface SessionSettings {
     /** The page's origin, or the empty text outside of pages. */
     origin: string;
+    /** The node's, as it was dialed. */
+    host: string;
+    mode: Mode | undefined;
+    key: CryptoKeyPair | undefined;
+    pins: string[] | undefined;
+    forms: Form[];
+    fetch: typeof fetch;
     requestTimeoutMs: number;
 }
 export declare class Session {
@@ -42,9 +52,16 @@ export declare class Session {
     /** Requests can be made. */
     isReady: boolean;
     isVerified: boolean;
+    /** What calls must show. */
+    mode: Mode;
+    key: PageKey | null;
+    /** The newest. */
+    ticket: Ticket | null;
     /** Resolves with the close. */
     readonly ended: Promise<Closed>;
     constructor(socket: SocketLike, settings: SessionSettings, listener: SessionListener);
+    /** Is there something to show for a call? Counted from when a ticket came: nobody's clock has to be right. */
+    get canCall(): boolean;
     /** Sends a request; its `ok`. */
     request(action: string, members?: object): Promise<Record<string, unknown>>;
     close(): void;

@@ -1,8 +1,9 @@
 // One socket, from its first frame to its close: requests and their replies, and the answer to the challenge. It neither
 // reconnects nor remembers; the connection does.
-import { decode, encode } from './base64url.js';
+import { answer } from './answer.js';
+import { encode } from './base64url.js';
 import { CountersignError } from './errors.js';
-import { evaluate } from './vm.js';
+import { pageKey } from './key.js';
 import { isReply, parse } from './wire.js';
 const OPEN = 1;
 const PENDING_MAX = 1024;
@@ -12,6 +13,11 @@ export class Session {
     /** Requests can be made. */
     isReady = false;
     isVerified = false;
+    /** What calls must show. */
+    mode = 'bearer';
+    key = null;
+    /** The newest. */
+    ticket = null;
     /** Resolves with the close. */
     ended;
     #end;
@@ -21,6 +27,9 @@ export class Session {
     #nonce = crypto.getRandomValues(new Uint8Array(32));
     #pending = new Map();
     #asked = 0;
+    #hello = '';
+    #epoch = -1;
+    #ticketEnds = 0;
     constructor(socket, settings, listener) {
         this.#socket = socket;
         this.#settings = settings;
@@ -30,6 +39,10 @@ export class Session {
         socket.onclose = ({ code, reason }) => this.#closed(code, reason);
         // What follows an error is a close, and that is heard.
         socket.onerror = () => { };
+    }
+    /** Is there something to show for a call? Counted from when a ticket came: nobody's clock has to be right. */
+    get canCall() {
+        return this.isReady && (this.mode === 'bearer' || Date.now() < this.#ticketEnds);
     }
     /** Sends a request; its `ok`. */
     request(action, members = {}) {
@@ -42,6 +55,8 @@ export class Session {
             const late = () => this.#settle(id)?.reject(new CountersignError('timeout', `no reply to ${action}`));
             this.#pending.set(id, { resolve, reject, timer: setTimeout(late, this.#settings.requestTimeoutMs) });
             const text = JSON.stringify({ id, action, ...members });
+            if (action === 'hello')
+                this.#hello = text;
             this.#listener.heard('frame', { sent: true, text });
             this.#socket.send(text);
         });
@@ -62,17 +77,19 @@ export class Session {
             return this.#fail(new CountersignError('protocol', 'the node sent what is no frame of this protocol'));
         if (isReply(frame))
             return this.#reply(frame);
-        const welcome = frame.event === 'welcome' ? frame : null;
-        if (welcome)
-            this.id = welcome.connectionId;
-        this.#listener.heard(frame.event, frame);
-        if (welcome)
-            this.#greet(welcome);
-        if (frame.event === 'challenge')
-            this.#answer(frame);
-        if (frame.event === 'verified')
+        const { event } = frame;
+        if (event === 'welcome')
+            this.id = frame.connectionId;
+        if (event === 'ticket')
+            this.#keep(frame);
+        this.#listener.heard(event, frame);
+        if (event === 'welcome')
+            void this.#greet(frame);
+        if (event === 'challenge')
+            void this.#answer(frame);
+        if (event === 'verified')
             this.#verified(frame);
-        if (frame.event === 'challenge_failed')
+        if (event === 'challenge_failed')
             this.#fail(new CountersignError('challenge_failed', 'the challenge was not passed'));
     }
     #reply({ id, ok, error }) {
@@ -82,28 +99,35 @@ export class Session {
         else if (error)
             pending?.reject(new CountersignError(error.code, error.message));
     }
-    #greet({ challenge, expiresAt }) {
+    async #greet({ challenge, expiresAt }) {
+        const { forms, mode, key } = this.#settings;
         this.expiresAt = expiresAt;
-        if (challenge === 'off')
-            return this.#ready();
-        this.#insist(this.request('hello', { forms: ['vm'], nonce: encode(this.#nonce) }));
+        await this.#insist(async () => {
+            if (challenge === 'off') {
+                if (mode)
+                    throw new Error('a node that does not challenge knows one mode');
+                return this.#ready();
+            }
+            this.key = await pageKey(key);
+            await this.request('hello', { forms: forms.map(({ name }) => name), nonce: encode(this.#nonce), key: encode(this.key.point), mode });
+        });
     }
-    /** Runs the program at once: no timer that a background tab would delay. One that cannot be run is a failure. */
-    #answer({ challenge, epoch, form, nonce, program }) {
-        const { origin } = this.#settings;
-        const [bytes, serverNonce, connection] = [program, nonce, this.id ?? ''].map(decode);
-        if (form !== 'vm' || !bytes || !serverNonce || !connection) {
-            return this.#fail(new CountersignError('protocol', 'the node sent a challenge that this client did not offer to run'));
-        }
-        try {
-            const lanes = evaluate(bytes, { serverNonce, clientNonce: this.#nonce, connection, thumbprint: null, origin });
-            const answer = { challenge, epoch, origin, lanes };
-            this.#listener.heard('answer', answer);
-            this.#insist(this.request('answer', answer));
-        }
-        catch (error) {
-            this.#fail(new CountersignError('protocol', `the program was refused: ${error.message}`));
-        }
+    /** Answers at once: no timer that a background tab would delay. Later epochs are answered as the first one was. */
+    async #answer(challenge) {
+        await this.#insist(async () => {
+            const { id, key } = this;
+            if (!key || challenge.epoch <= this.#epoch)
+                throw new Error('the challenge comes too early, or again');
+            this.#epoch = challenge.epoch;
+            const members = await answer(challenge, { ...this.#settings, key, hello: this.#hello, clientNonce: this.#nonce, connectionId: id });
+            this.mode = challenge.mode;
+            this.#listener.heard('answer', members);
+            await this.request('answer', members);
+        });
+    }
+    #keep(ticket) {
+        this.ticket = ticket;
+        this.#ticketEnds = Date.now() + ticket.expiresInMs;
     }
     #verified({ connectionId }) {
         if (connectionId !== this.id)
@@ -112,17 +136,23 @@ export class Session {
         this.#ready();
     }
     #ready() {
+        if (this.isReady)
+            return;
         this.isReady = true;
         this.#listener.ready();
     }
     /** A step without which there is nothing to be had here. That the socket closed, its close will tell. */
-    #insist(step) {
-        step.catch((error) => {
-            if (error.code === 'timeout')
+    async #insist(step) {
+        try {
+            await step();
+        }
+        catch (error) {
+            const { code, message } = error;
+            if (code === 'timeout')
                 this.#abandon();
-            else if (error.code !== 'closed')
-                this.#fail(error);
-        });
+            else if (code !== 'closed')
+                this.#fail(error instanceof CountersignError ? error : new CountersignError('challenge_unsupported', message));
+        }
     }
     /** Nobody is there any more: as good as lost, and not waited for. */
     #abandon() {

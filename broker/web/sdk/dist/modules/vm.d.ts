@@ -6,10 +6,12 @@ export interface Tapes {
     clientNonce: Uint8Array | null;
     /** 16 bytes: the connection id. */
     connection: Uint8Array;
-    /** 32 bytes: absent until keys are bound to challenges. */
+    /** 32 bytes: SHA-256 of the page's public key. */
     thumbprint: Uint8Array | null;
     /** Of the page; ASCII, at most 512 characters. */
     origin: string;
+    /** 32 bytes: SHA-256 of the part of a file that the node asks for, if it asks. */
+    file?: Uint8Array | null | undefined;
 }
 /** Why a program was not run; its message is one of a closed set of words. */
 export declare class ProgramError extends Error {

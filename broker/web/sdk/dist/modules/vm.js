@@ -30,7 +30,7 @@ const refuse = (why) => {
 /** Runs a program over its tapes; the eight lanes. Throws `ProgramError` before the first step, or not at all. */
 export function evaluate(program, tapes) {
     const words = readTapes(tapes);
-    const { steps, lanes } = decode(program);
+    const { steps, lanes } = decode(program, words.length);
     const cost = (fuel, { op, a }) => fuel + 1 + (op === FOLD ? words[a].length : 0);
     if (steps.reduce(cost, 0) > FUEL_MAX)
         refuse('fuel');
@@ -39,7 +39,7 @@ export function evaluate(program, tapes) {
         registers[step.dst] = compute(step, registers, words);
     return lanes.map((place) => registers[place]);
 }
-function readTapes({ serverNonce, clientNonce, connection, thumbprint, origin }) {
+function readTapes({ serverNonce, clientNonce, connection, thumbprint, origin, file }) {
     if (origin.length > ORIGIN_MAX)
         refuse('origin');
     const units = Int32Array.from(origin, (unit) => (unit > '\x7f' ? refuse('origin') : unit.charCodeAt(0)));
@@ -51,10 +51,11 @@ function readTapes({ serverNonce, clientNonce, connection, thumbprint, origin })
         const view = new DataView(bytes.buffer, bytes.byteOffset, length);
         return Int32Array.from({ length: length / 4 }, (_, word) => view.getInt32(4 * word, false));
     };
-    return [tape(serverNonce, 32), tape(clientNonce, 32), tape(connection, 16), tape(thumbprint, 32), units];
+    const words = [tape(serverNonce, 32), tape(clientNonce, 32), tape(connection, 16), tape(thumbprint, 32), units];
+    return file ? [...words, tape(file, 32)] : words;
 }
 /** Checks every byte of a program, and takes its disguise off the opcodes. */
-function decode(program) {
+function decode(program, tapes) {
     if (program.length < 1)
         refuse('short');
     if (program[0] !== VERSION)
@@ -77,14 +78,14 @@ function decode(program) {
     const steps = [];
     for (let at = HEADER; at < program.length; at += 8) {
         const op = operations.get(view.getUint8(at)) ?? refuse('opcode');
-        steps.push(check({ op, dst: view.getUint8(at + 1), a: view.getUint8(at + 2), b: view.getUint8(at + 3), imm: view.getInt32(at + 4, false) }));
+        steps.push(check(tapes, { op, dst: view.getUint8(at + 1), a: view.getUint8(at + 2), b: view.getUint8(at + 3), imm: view.getInt32(at + 4, false) }));
     }
     // The interpreter works under the names of the wire; only where the lanes are has to be known.
     return { steps, lanes: registers.slice(0, LANES) };
 }
 const isNoRegister = (number) => number < 0 || number >= REGISTERS;
 /** One step, if it is legal: what has no meaning is zero, and what has one is within its range. */
-function check(step) {
+function check(tapes, step) {
     const { op, dst, a, b, imm } = step;
     const isUnary = op > CONST && op < ADD;
     const isShift = op >= SHL && op <= XSH;
@@ -95,7 +96,7 @@ function check(step) {
         refuse('unused');
     if (isNoRegister(dst))
         refuse('register');
-    if (op === FOLD ? a > 4 : isNoRegister(a))
+    if (op === FOLD ? a >= tapes : isNoRegister(a))
         refuse(op === FOLD ? 'tape' : 'register');
     if ((isBinary || op === SELECT) && isNoRegister(b))
         refuse('register');

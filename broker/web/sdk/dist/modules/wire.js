@@ -1,8 +1,11 @@
 // The frames of `countersign.v1` that a node sends. Members that this client does not know are a newer node's.
+/** From the weakest. */
+export const MODES = ['bearer', 'ticket', 'proof'];
 /** The members that a known event must have. */
 const SHAPES = {
     welcome: { connectionId: 'string', challenge: 'string', subject: 'string?', expiresAt: 'number?' },
-    challenge: { challenge: 'string', epoch: 'number', form: 'string', nonce: 'string', program: 'string', answerMs: 'number' },
+    challenge: { challenge: 'string', epoch: 'number', form: 'string', nonce: 'string', program: 'string', answerMs: 'number', mode: 'string' },
+    ticket: { ticket: 'string', nonce: 'string', expiresInMs: 'number' },
     verified: { connectionId: 'string' },
     publication: { channel: 'string' },
 };
