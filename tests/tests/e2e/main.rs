@@ -1,7 +1,7 @@
 //! The end-to-end suite: real clients against real nodes.
 //!
 //! Each module holds one promise: the wire below ([`rfc6455`]), the socket's life ([`gateway`]), what an answer is bound to
-//! ([`binding`]), the two systems whose clients must keep working ([`secured_socket`], [`domain_security`]), the answer to a
+//! ([`binding`]), who vouches for programs ([`signed`]), the two systems whose clients must keep working ([`secured_socket`], [`domain_security`]), the answer to a
 //! proxy ([`authorizer`]), delivery ([`channels`]),
 //! the page ([`demo_page`]), the client for pages ([`sdk`]), going away ([`drain`]), many sockets at once ([`scale`]),
 //! the command line ([`config_cli`]) and
@@ -24,5 +24,6 @@ mod rfc6455;
 mod scale;
 mod sdk;
 mod secured_socket;
+mod signed;
 mod tls;
 mod tokens;
