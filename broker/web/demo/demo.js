@@ -7,13 +7,18 @@ const { gateway, header, resource, channel } = document.body.dataset;
 const element = (id) => document.getElementById(id);
 const steps = [...document.querySelectorAll('[data-step]')];
 const closeButton = element('close');
+const stealButton = element('steal');
 const againButton = element('again');
 
 const LINES_MAX = 200;
 const TEXT_MAX = 220;
 const REPLY_TIMEOUT_MS = 15_000;
 
+const TICK_MS = 100;
+
 let client = null;
+/** When the newest ticket came, and for how long it is good. */
+let ticket = null;
 
 /** Gives every step the places for its badge, time and result. */
 const prepare = () => {
@@ -46,6 +51,11 @@ const show = (name, state, result = '', milliseconds = null) => {
 const showConnection = (state, id = '–') => {
   Object.assign(element('state'), { textContent: state }).dataset.state = state;
   element('connection').textContent = id;
+};
+
+const showTicket = () => {
+  const age = ticket ? (performance.now() - ticket.since) / 1000 : 0;
+  element('ticket').textContent = ticket ? `${age.toFixed(1)} s old, good for ${ticket.expiresInMs / 1000} s` : '–';
 };
 
 const log = (arrow, text) => {
@@ -91,15 +101,24 @@ const limited = (promise, what) => {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 };
 
-/** By hand rather than through the client, which has no id to show once it is closed. */
-const call = async (id) => {
-  const response = await fetch(resource, { headers: { [header]: id }, cache: 'no-store' });
+/** By hand rather than through the client, which has nothing to show once it is closed. */
+const call = async (headers) => {
+  const response = await fetch(resource, { headers, cache: 'no-store' });
   return { status: response.status, body: await response.text() };
 };
 
+/** What somebody can do who knows nothing but the connection id. */
+const steal = () => step('stolen', async () => {
+  const { status, body } = await call({ [header]: client.id });
+  const isBearer = element('mode').textContent === 'bearer';
+  if (status !== (isBearer ? 200 : 401)) throw new Error(`${status} ${body}`);
+  return isBearer ? '200: in this mode the id is the credential, and has to be kept like one.' : `401 ${body}`;
+});
+
 const run = async () => {
-  closeButton.disabled = true;
-  againButton.disabled = true;
+  for (const button of [stealButton, closeButton, againButton]) button.disabled = true;
+  ticket = null;
+  for (const name of ['form', 'mode']) element(name).textContent = '–';
   element('frames').replaceChildren();
   for (const { dataset } of steps) show(dataset.step, 'waiting');
   showConnection('connecting');
@@ -107,6 +126,7 @@ const run = async () => {
   // The client answers by itself; the steps follow what it does.
   client = connect(gateway, { header, reconnect: false, allowInsecure: true });
   client.on('frame', ({ sent, text }) => log(sent ? '→' : '←', text));
+  client.on('ticket', ({ expiresInMs }) => { ticket = { since: performance.now(), expiresInMs }; });
   client.on('disconnected', ({ code, reason }) => log('·', `closed ${code} ${reason}`));
   client.closed.then(() => showConnection('closed', id));
   const [welcome, challenge, answer, verified] = ['welcome', 'challenge', 'answer', 'verified'].map(first);
@@ -117,24 +137,28 @@ const run = async () => {
     return `Connection id ${id}`;
   });
   await step('challenge', async () => {
-    const { form, program, answerMs } = await limited(challenge, 'hello');
+    const { form, mode, program, answerMs } = await limited(challenge, 'hello');
+    element('form').textContent = form;
+    element('mode').textContent = mode;
     showConnection('challenged', id);
     return `${program.length} characters of the form ${form}; to be answered within ${answerMs / 1000} s`;
   });
   await step('evaluate', async () => {
-    const { lanes, origin } = await limited(answer, 'the program');
-    return `${lanes.length} numbers, origin ${origin}`;
+    const { mac, signature, origin } = await limited(answer, 'the program');
+    return `${mac.length} characters of outcome, ${signature.length} of signature, for the origin ${origin}`;
   });
   await step('verify', async () => {
     await limited(verified, 'answer');
     showConnection('verified', id);
-    return 'The node found the same numbers, and the origin of the handshake.';
+    return 'The node found the same outcome, the origin of the handshake, and the signature of the key.';
   });
   await step('call', async () => {
-    const { status, body } = await call(id);
-    if (status !== 200) throw new Error(`${status} ${body}`);
-    return `200 ${body}`;
+    const response = await client.fetch(resource, { cache: 'no-store' });
+    const body = await response.text();
+    if (!response.ok) throw new Error(`${response.status} ${body}`);
+    return `${response.status} ${body}`;
   });
+  await steal();
   let values;
   await step('subscribe', async () => {
     const subscription = await client.subscribe(channel);
@@ -149,19 +173,19 @@ const run = async () => {
       if (value?.from === greeting.from) return JSON.stringify(value);
     }
   });
-  closeButton.disabled = false;
+  for (const button of [stealButton, closeButton]) button.disabled = false;
 };
 
 const closeAndCall = async () => {
-  closeButton.disabled = true;
-  againButton.disabled = true;
-  const id = element('connection').textContent;
+  for (const button of [stealButton, closeButton, againButton]) button.disabled = true;
+  const headers = await client.headersFor('GET', resource);
   await step('close', async () => {
     const { code, reason } = await client.close();
+    ticket = null;
     return `${code} ${reason}`;
   });
   await step('denied', async () => {
-    const { status, body } = await call(id);
+    const { status, body } = await call(headers);
     if (status !== 401) throw new Error(`expected 401, got ${status} ${body}`);
     return `401 ${body}`;
   });
@@ -171,6 +195,8 @@ const closeAndCall = async () => {
 const attempt = (work) => work().catch((error) => log('!', error.message)).finally(() => { againButton.disabled = false; });
 
 prepare();
+setInterval(showTicket, TICK_MS);
+stealButton.addEventListener('click', () => attempt(steal));
 closeButton.addEventListener('click', () => attempt(closeAndCall));
 againButton.addEventListener('click', () => attempt(async () => {
   await client?.close();

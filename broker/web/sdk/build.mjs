@@ -42,7 +42,7 @@ for (const minify of [false, true]) {
   await bundle(`countersign.global${end}`, { format: 'iife', globalName: 'countersign', minify })
 }
 // What is not for every page is a module of its own.
-await bundle('source.js', { format: 'esm', minify: true, entryPoints: ['src/source.ts'] })
+for (const name of ['source', 'frame']) await bundle(`${name}.js`, { format: 'esm', minify: true, entryPoints: [`src/${name}.ts`] })
 if (checking) {
   const dist = join(here, 'dist')
   const differs = (name) => {

@@ -284,7 +284,7 @@ async function answer(challenge, situation) {
   const connection = bytes(situation.connectionId);
   const when = integer(epoch, 4);
   const hello = await sha256(situation.hello);
-  const hash = await sha256(program);
+  const hash = runner.elsewhere ? bytes(challenge.programHash ?? "") : await sha256(program);
   if (runner.pinned || pins) {
     const signed = (signer) => transcript("countersign/frame/v1", signer, host, hello, connection, id, when, form, serverNonce, hash, mode, integer(answerMs, 4));
     if (!await isSigned(challenge.signature, pins, signed).catch(() => false)) throw new CountersignError("program_unsigned", "no pinned key has signed the program");

@@ -20,6 +20,8 @@ export interface Form {
   readonly name: string
   /** Only programs that a pinned key has signed are run. */
   readonly pinned?: boolean
+  /** The program is somewhere else: `run` is given a handle of it, and its hash is the node's word. Never for what is run here. */
+  readonly elsewhere?: boolean
   /** Runs a program: its eight lanes or, where another window runs it, the 32 bytes of the MAC over `transcript`. */
   run(program: string, tapes: Tapes, transcript: Bytes): Promise<number[] | Bytes>
 }
@@ -61,7 +63,7 @@ export async function answer(challenge: Challenge, situation: Situation): Promis
   const connection = bytes(situation.connectionId)
   const when = integer(epoch, 4)
   const hello = await sha256(situation.hello)
-  const hash = await sha256(program)
+  const hash = runner.elsewhere ? bytes(challenge.programHash ?? '') : await sha256(program)
   if (runner.pinned || pins) {
     const signed = (signer: string): Bytes =>
       transcript('countersign/frame/v1', signer, host, hello, connection, id, when, form, serverNonce, hash, mode, integer(answerMs, 4))

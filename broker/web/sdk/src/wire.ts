@@ -22,6 +22,8 @@ export interface Challenge {
   form: string
   nonce: string
   program: string
+  /** SHA-256 of the program, where `program` is a handle of it. */
+  programHash?: string
   answerMs: number
   /** What calls in this connection's name must show. */
   mode: Mode

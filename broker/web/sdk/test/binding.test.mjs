@@ -158,6 +158,24 @@ test('a further form is offered, and run only if a pinned key signed its program
   assert.equal(await ended(await greeted({ pins: [key.pin], forms: [form] }), frame), 'program_unsigned')
 })
 
+test('the hash of a program is the node\'s word only where the program is run elsewhere', async () => {
+  const key = signer()
+  const mac = new Uint8Array(32).fill(5)
+  const window = { name: 'window', pinned: true, elsewhere: true, run: async () => mac }
+  const steps = { name: 'steps', pinned: true, run: async (program) => Array.from(program, Number) }
+  const options = { pins: [key.pin], forms: [window, steps] }
+  // Signed for one program; delivered is another.
+  const exchanged = (form, hello) => {
+    const frame = signed(key, HOST, hello, challenge({ form, program: '11111111' }))
+    return { ...frame, program: '22222222', programHash: sha256('11111111').toString('base64url') }
+  }
+  const all = await greeted(options)
+  const answer = await all.socket.challenge(exchanged('window', all.hello))
+  assert.equal(answer.mac, Buffer.from(mac).toString('base64url'))
+  const cheated = await greeted(options)
+  assert.equal(await ended(cheated, exchanged('steps', cheated.hello)), 'program_unsigned')
+})
+
 test('puzzles are solved, and given up when it is too late', async () => {
   const frame = challenge({ work: { bits: 9, count: 4 } })
   const { socket, hello } = await greeted()

@@ -8,6 +8,8 @@ export interface Form {
     readonly name: string;
     /** Only programs that a pinned key has signed are run. */
     readonly pinned?: boolean;
+    /** The program is somewhere else: `run` is given a handle of it, and its hash is the node's word. Never for what is run here. */
+    readonly elsewhere?: boolean;
     /** Runs a program: its eight lanes or, where another window runs it, the 32 bytes of the MAC over `transcript`. */
     run(program: string, tapes: Tapes, transcript: Bytes): Promise<number[] | Bytes>;
 }
