@@ -9,14 +9,24 @@ use super::units::{Millis, Seconds};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterSettings {
-    /// Redis 7 or newer, as `redis://`, `rediss://` (TLS) or `unix://`. Unset: this node is alone.
+    /// Redis 7 or newer. One server: `redis://`, `rediss://` (TLS) or `unix://`. The master that sentinels name:
+    /// `redis+sentinel://host,host,host/<master>`. A Redis Cluster, found from any of its servers: `redis+cluster://host,host`.
+    /// Both with TLS as `rediss+…`. Unset: this node is alone.
     pub redis: Option<RedisUrl>,
     /// User of an ACL. Stands above the one in the URL.
     pub username: Option<String>,
     /// File with the password, without one line break at its end. Stands above the one in the URL.
     pub password_file: Option<PathBuf>,
+    /// User of the sentinels, where they ask for one: they know none of those of Redis.
+    pub sentinel_username: Option<String>,
+    /// File with the password of the sentinels, likewise.
+    pub sentinel_password_file: Option<PathBuf>,
     /// PEM file with the authorities that a `rediss://` server is checked against. Unset: those of the web.
     pub ca_file: Option<PathBuf>,
+    /// PEM file with the certificate that this node shows to a `rediss://` server, and those between it and an authority.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with its key.
+    pub key_file: Option<PathBuf>,
     /// Begins every key and channel: two clusters may share one Redis.
     pub prefix: String,
     /// Longest wait for a connection, greeting included.
@@ -37,7 +47,11 @@ impl Default for ClusterSettings {
             redis: None,
             username: None,
             password_file: None,
+            sentinel_username: None,
+            sentinel_password_file: None,
             ca_file: None,
+            cert_file: None,
+            key_file: None,
             prefix: "countersign".to_owned(),
             connect_timeout_ms: Millis(1_000),
             command_timeout_ms: Millis(1_000),
@@ -73,6 +87,7 @@ mod tests {
             ("redis://ada:s3cret@redis.example:6379/1", "redis://redis.example:6379/1"),
             ("rediss://:p@ss@redis.example", "rediss://redis.example"),
             ("unix:///run/redis.sock?pass=s3cret", "unix:///run/redis.sock"),
+            ("redis+sentinel://ada:p@ss@a:1,b:2/main", "redis+sentinel://a:1,b:2/main"),
             ("nonsense", "://nonsense"),
         ] {
             assert_eq!(format!("{:?}", RedisUrl(url.to_owned())), shown);

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -8,6 +8,7 @@ use redis::{Pipeline, PushKind, ServerErrorKind, Value};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::target::{Reached, Whereabouts};
 use super::{RedisTarget, Task, keep};
 use crate::backoff::Backoff;
 use crate::telemetry::{Metrics, RedisCall, RedisLinkLabel, RedisOutcome};
@@ -21,6 +22,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// A link that answers nothing for this long is built anew. Longer than a stall that passes: what is queued on the link
 /// then still arrives, in order.
 const MUTE_MAX: Duration = Duration::from_secs(5);
+/// Between two looks for another master while the present one refuses writes, or does not answer.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks while nothing is wrong, where there is somebody to ask: a server may be replaced without its own knowledge.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// A link that lived so long is no failed attempt: the next pause is the shortest again.
 const SETTLED: Duration = Duration::from_secs(5);
 
@@ -36,6 +41,9 @@ pub enum LinkError {
     /// The link broke meanwhile. It may have been done.
     #[error("link to redis broke: {0}")]
     Broken(String),
+    /// The certificate of the server is not to be believed. Not before somebody changes it, or whom this node believes.
+    #[error("{0}: is it the right server, and cluster.ca_file its authority?")]
+    Untrusted(String),
     /// Redis said no.
     #[error("redis refused: {0}")]
     Refused(String),
@@ -61,6 +69,11 @@ struct Shared {
     lost: Notify,
     /// There is a link.
     up: watch::Sender<bool>,
+    /// The server at the other end of the last link.
+    server: watch::Sender<Option<Arc<str>>>,
+    /// A write was refused as on a replica, and none went through since.
+    read_only: AtomicBool,
+    doubted: Notify,
     calls: Semaphore,
     metrics: Arc<Metrics>,
 }
@@ -68,6 +81,7 @@ struct Shared {
 /// One life of the link.
 pub struct Connected {
     connection: MultiplexedConnection,
+    server: Arc<str>,
     /// Counts the link's lives, from 1: what was sent on an older one may still arrive after what is sent on this one.
     pub epoch: u64,
 }
@@ -89,6 +103,9 @@ impl CommandLink {
             epochs: AtomicU64::new(0),
             lost: Notify::new(),
             up: watch::Sender::new(false),
+            server: watch::Sender::new(None),
+            read_only: AtomicBool::new(false),
+            doubted: Notify::new(),
             calls: Semaphore::new(CALLS_MAX),
             metrics,
         });
@@ -103,6 +120,11 @@ impl CommandLink {
     #[must_use]
     pub fn target(&self) -> &RedisTarget {
         &self.shared.target
+    }
+
+    /// The server at the other end, as it changes. The last one while there is no link; none before the first.
+    pub(crate) fn server(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.shared.server.subscribe()
     }
 
     /// What it counts.
@@ -169,13 +191,22 @@ impl Shared {
                     told = false;
                     let since = Instant::now();
                     self.current.store(Some(Arc::clone(&connected)));
+                    self.read_only.store(false, Ordering::Relaxed);
+                    self.server.send_if_modified(|server| {
+                        server.replace(Arc::clone(&connected.server)).as_ref() != Some(&connected.server)
+                    });
                     self.up.send_replace(true);
                     self.metrics.redis_up.of(self.label).set(1);
                     let cause = self.watch(&connected).await;
                     self.current.store(None);
                     self.up.send_replace(false);
                     self.metrics.redis_up.of(self.label).set(0);
-                    tracing::warn!(redis = self.target.address(), cause, "command link to redis lost");
+                    tracing::warn!(
+                        redis = self.target.address(),
+                        server = &*connected.server,
+                        cause,
+                        "command link to redis lost"
+                    );
                     if since.elapsed() > SETTLED {
                         backoff.reset();
                     }
@@ -198,15 +229,16 @@ impl Shared {
                 shared.lose(epoch);
             }
         };
-        let connection = self.target.connect(pushed).await?;
+        let Reached { connection, server } = self.target.connect(pushed).await?;
         self.metrics.redis_connects.of(self.label).inc();
-        tracing::info!(redis = self.target.address(), epoch, "command link to redis is up");
-        Ok(Arc::new(Connected { connection, epoch }))
+        tracing::info!(redis = self.target.address(), server = &*server, epoch, "command link to redis is up");
+        Ok(Arc::new(Connected { connection, server, epoch }))
     }
 
     /// Returns when this life of the link has ended, and says why.
     async fn watch(&self, connected: &Arc<Connected>) -> &'static str {
         let mut answered = Instant::now();
+        let mut looked = Instant::now();
         let mut ping = Pipeline::new();
         ping.cmd("PING");
         loop {
@@ -217,6 +249,7 @@ impl Shared {
                         return "closed";
                     }
                 }
+                () = self.doubted.notified() => {}
                 () = tokio::time::sleep(PING_INTERVAL) => match self.exchange(connected, &ping).await {
                     Ok(_) => answered = Instant::now(),
                     Err(_) if self.current.load().is_none() => return "closed",
@@ -224,7 +257,24 @@ impl Shared {
                     Err(_) => {}
                 }
             }
+            if self.is_doubtful(answered.elapsed(), looked.elapsed()) {
+                looked = Instant::now();
+                match self.target.look(&connected.connection, &connected.server).await {
+                    Whereabouts::Elsewhere => return "another server is the master",
+                    Whereabouts::Here => self.read_only.store(false, Ordering::Relaxed),
+                    Whereabouts::Unknown => {}
+                }
+            }
         }
+    }
+
+    /// Is it time to look whether another server is the master by now?
+    ///
+    /// A link is not given up for a refused write: what is no write still goes through, and the server may take writes again.
+    fn is_doubtful(&self, mute: Duration, looked: Duration) -> bool {
+        let asks_the_way = !self.target.is_one();
+        (self.read_only.load(Ordering::Relaxed) && looked >= LOOK_PAUSE)
+            || (asks_the_way && (mute > LOOK_PAUSE + PING_INTERVAL || looked > LOOK_INTERVAL))
     }
 
     /// One exchange within the deadline.
@@ -234,8 +284,8 @@ impl Shared {
         let answer = connection.send_packed_commands(commands, 0, commands.len());
         match tokio::time::timeout(self.target.command_timeout, answer).await {
             Ok(Ok(values)) => {
-                if values.iter().any(must_connect_anew) {
-                    self.lose(connected.epoch);
+                if values.iter().any(is_refused_write) && !self.read_only.swap(true, Ordering::Relaxed) {
+                    self.doubted.notify_one();
                 }
                 Ok(values)
             }
@@ -259,8 +309,8 @@ impl Shared {
     }
 }
 
-/// A server that became a replica says so on writes only; what the address leads to may be another one by now.
-fn must_connect_anew(value: &Value) -> bool {
+/// A server that became a replica says so on writes only.
+fn is_refused_write(value: &Value) -> bool {
     let Value::ServerError(error) = value else { return false };
     matches!(error.kind(), Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
 }
@@ -272,7 +322,7 @@ fn outcome(result: &Result<Vec<Value>, LinkError>) -> RedisOutcome {
         Err(LinkError::Disconnected) => RedisOutcome::Disconnected,
         Err(LinkError::TimedOut) => RedisOutcome::TimedOut,
         Err(LinkError::Broken(_)) => RedisOutcome::Broken,
-        Err(LinkError::Refused(_)) => RedisOutcome::Refused,
+        Err(LinkError::Refused(_) | LinkError::Untrusted(_)) => RedisOutcome::Refused,
         Err(LinkError::Overloaded) => RedisOutcome::Overloaded,
     }
 }

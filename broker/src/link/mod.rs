@@ -1,6 +1,6 @@
 //! How a node reaches Redis: two links, each under supervision of its own.
 //!
-//! - [`RedisTarget`]: where it is and how to get in.
+//! - [`Route`]: what `cluster.redis` says; [`RedisTarget`]: where that leads at the moment, and how to get in.
 //! - [`CommandLink`]: the one connection for commands; every call has a deadline, and fails at once while there is no link.
 //! - [`keep`]: runs a task for ever, again after a panic.
 //!
@@ -8,11 +8,18 @@
 //! jitter, for as long as the node lives.
 
 mod commands;
+mod route;
+mod sentinel;
 mod target;
 mod task;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use commands::{CommandLink, Connected, LinkError};
+pub use route::RouteError;
+pub(crate) use route::{Route, To};
+pub(crate) use target::Reached;
 pub use target::{RedisTarget, TargetError};
 pub(crate) use task::{Task, keep};

@@ -21,11 +21,22 @@ pub(crate) struct TestRedis {
     port: u16,
     child: Option<Child>,
     folder: tempfile::TempDir,
+    options: Vec<String>,
+    speaks_tls: bool,
 }
 
 impl TestRedis {
     /// Starts one. None if none is installed: the test then says what it skips, and fails where `CI` is set.
     pub(crate) async fn start() -> Option<Self> {
+        Self::start_as(&[], false).await
+    }
+
+    /// One that speaks TLS only. None as well if it was built without.
+    pub(crate) async fn start_tls(options: &[&str]) -> Option<Self> {
+        Self::start_as(options, true).await
+    }
+
+    async fn start_as(options: &[&str], speaks_tls: bool) -> Option<Self> {
         if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
             assert!(std::env::var_os("CI").is_none(), "redis-server is missing, and CI must not skip what needs it");
             eprintln!("\n*** SKIPPED: this test needs redis-server, which is not installed ***\n");
@@ -33,7 +44,8 @@ impl TestRedis {
         }
         for _ in 0..5 {
             let port = free_port().await;
-            let mut redis = Self { port, child: None, folder: tempfile::tempdir().unwrap() };
+            let options = options.iter().map(|option| (*option).to_owned()).collect();
+            let mut redis = Self { port, child: None, folder: tempfile::tempdir().unwrap(), options, speaks_tls };
             // Another process may take the port in between; then the server ends at once.
             if redis.try_restart().await {
                 return Some(redis);
@@ -92,8 +104,12 @@ impl TestRedis {
     }
 
     async fn try_restart(&mut self) -> bool {
+        let port = self.port.to_string();
+        let ports: &[&str] = if self.speaks_tls { &["--port", "0", "--tls-port", &port] } else { &["--port", &port] };
         let child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(ports)
+            .args(&self.options)
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .arg("--dir")
             .arg(self.folder.path())
             .stdout(Stdio::null())
@@ -105,7 +121,9 @@ impl TestRedis {
             if self.child.as_mut().unwrap().try_wait().unwrap().is_some() {
                 return false;
             }
-            if answers(self.address()).await {
+            let answers =
+                if self.speaks_tls { TcpStream::connect(self.address()).await.is_ok() } else { answers(self.address()).await };
+            if answers {
                 return true;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -128,7 +128,7 @@ impl Attached {
 }
 
 async fn wait(target: &RedisTarget, what: &'static str, up: impl Future<Output = ()>) {
-    let patience = target.connect_timeout + Duration::from_millis(500);
+    let patience = target.reach_timeout() + Duration::from_millis(500);
     if tokio::time::timeout(patience, up).await.is_err() {
         tracing::warn!(redis = target.address(), what, "starting without redis, unready until it is there");
     }

@@ -1,6 +1,7 @@
 //! A cluster: nodes, the Redis that they share, a balancer, what can befall them, and who checks what was promised.
 //!
 //! - [`redis`] starts Redis under the ACL file of the repository: killed, frozen, restarted, refusing writes.
+//! - [`sentinels`] watch a master and a replica, and promote it.
 //! - [`way`] is the way from one node to Redis: blocked or slow, without either end being told.
 //! - [`balancer`] is HAProxy with the configuration of the repository.
 //! - [`delivery`] numbers publications and tells lost, doubled and reordered ones.
@@ -10,6 +11,7 @@ pub mod balancer;
 pub mod decisions;
 pub mod delivery;
 pub mod redis;
+pub mod sentinels;
 pub mod way;
 
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::balancer::Balancer;
 use self::redis::{Redis, USERNAME};
+use self::sentinels::Sentinels;
 use self::way::Way;
 use crate::http::{self, Request, Response};
 use crate::poll::eventually;
@@ -52,6 +55,7 @@ pub struct ClusterPlan {
     nodes: usize,
     balanced: bool,
     over_ways: bool,
+    watched: bool,
 }
 
 /// A running cluster. What is dropped is killed, all of it in the end.
@@ -61,8 +65,10 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// The way of each node to Redis, if the plan has them.
     pub ways: Vec<Way>,
-    /// What they share.
+    /// What they share; the master before a failover, where there are sentinels.
     pub redis: Redis,
+    /// Who watches it, if the plan has them.
+    pub sentinels: Option<Sentinels>,
     balancer: Option<Balancer>,
     plans: Vec<Plan>,
     /// Its folder holds the data that all nodes share.
@@ -75,7 +81,7 @@ impl ClusterPlan {
     #[must_use]
     pub fn new() -> Self {
         let origin = format!("[gateway]\nallowed_origins = [\"{ORIGIN}\"]");
-        Self { plan: Plan::new().toml(&origin), nodes: 3, balanced: false, over_ways: false }
+        Self { plan: Plan::new().toml(&origin), nodes: 3, balanced: false, over_ways: false, watched: false }
     }
 
     /// Three nodes with a file of the repository as their configuration.
@@ -108,6 +114,12 @@ impl ClusterPlan {
         Self { over_ways: true, ..self }
     }
 
+    /// Redis is a master and a replica under sentinels.
+    #[must_use]
+    pub fn watched(self) -> Self {
+        Self { watched: true, ..self }
+    }
+
     /// Runs a subcommand against the data folder that the nodes will share.
     #[must_use]
     pub fn cli(&self, arguments: &[&str], input: &str) -> std::process::Output {
@@ -121,6 +133,7 @@ impl ClusterPlan {
     pub async fn start(self) -> Cluster {
         let place = PLACES.acquire().await.expect("never closed");
         let redis = Redis::start().await;
+        let sentinels = if self.watched { Some(Sentinels::over(&redis).await) } else { None };
         let mut balancer = self.balanced.then(Balancer::reserve);
         let mut base = self.plan.toml(SETTINGS);
         if let Some(balancer) = &balancer {
@@ -130,11 +143,12 @@ impl ClusterPlan {
         let plans: Vec<Plan> = (0..self.nodes)
             .map(|number| {
                 let address = ways.get(number).map_or(redis.address(), Way::address);
-                base.sibling().toml(&cluster_settings(&redis, address))
+                let to = sentinels.as_ref().map_or_else(|| format!("redis = \"redis://{address}\""), Sentinels::settings);
+                base.sibling().toml(&cluster_settings(&redis, &to))
             })
             .collect();
         let nodes: Vec<Node> = plans.iter().map(Plan::start).collect();
-        let mut cluster = Cluster { nodes, ways, redis, balancer: None, plans, _shared: base, _place: place };
+        let mut cluster = Cluster { nodes, ways, redis, sentinels, balancer: None, plans, _shared: base, _place: place };
         cluster.becomes_whole().await;
         if let Some(balancer) = &mut balancer {
             balancer.start(&cluster.nodes).await;
@@ -151,12 +165,9 @@ impl Default for ClusterPlan {
 }
 
 /// The settings that lead a node to Redis.
-fn cluster_settings(redis: &Redis, address: std::net::SocketAddr) -> String {
+fn cluster_settings(redis: &Redis, to: &str) -> String {
     let password_file = redis.password_file();
-    format!(
-        "[cluster]\nredis = \"redis://{address}\"\nusername = \"{USERNAME}\"\npassword_file = \"{}\"",
-        password_file.display()
-    )
+    format!("[cluster]\n{to}\nusername = \"{USERNAME}\"\npassword_file = \"{}\"", password_file.display())
 }
 
 impl Cluster {

@@ -20,7 +20,9 @@ const PASSWORD_SHA256: &str = "08e55cffa5a9af8e79930a5bb6bc07daf44d3388140b5ea45
 /// What the ACL file of the repository has in its place.
 const NO_PASSWORD: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// The test's own user, who may look at everything.
-const ADMIN: &str = "user tests on >tests ~* &* +@all";
+pub(super) const ADMIN: &str = "user tests on >tests ~* &* +@all";
+/// Its name and password.
+pub(super) const ADMIN_LOGIN: (&str, &str) = ("tests", "tests");
 
 /// A `redis-server`. It keeps its data over [`Redis::restart`]; dropped, it is killed.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct Redis {
     child: Option<Child>,
     folder: TempDir,
     port: u16,
+    /// Further arguments.
+    options: Vec<String>,
 }
 
 /// An answer of Redis.
@@ -51,15 +55,47 @@ impl Redis {
     /// # Panics
     /// If there is no `redis-server`, or it does not start.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with further options, as on the command line of `redis-server`.
+    ///
+    /// # Panics
+    /// As [`Redis::start`].
+    pub async fn start_with(options: &[&str]) -> Self {
+        let mut redis = Self::prepare(options);
+        redis.launch().await;
+        redis
+    }
+
+    /// A replica of `master`.
+    ///
+    /// # Panics
+    /// As [`Redis::start`].
+    pub async fn start_replica(master: &Self) -> Self {
+        let redis = Self::start_with(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
+        let linked = "master_link_status:up";
+        eventually("the replica follows", || async {
+            redis.ask(&["INFO", "replication"]).await.texts().concat().contains(linked).then_some(())
+        })
+        .await;
+        redis
+    }
+
+    fn prepare(options: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("countersign-redis-").tempdir().expect("a temporary folder");
         let acl = std::fs::read_to_string(node::root().join("deploy/redis/users.acl")).expect("the ACL file");
         assert!(acl.contains(NO_PASSWORD), "the ACL file of the repository has no password");
         let acl = format!("{}\n{ADMIN}\n", acl.replace(NO_PASSWORD, PASSWORD_SHA256).trim_end());
         std::fs::write(folder.path().join("users.acl"), acl).expect("the ACL file is written");
         std::fs::write(folder.path().join("password"), PASSWORD).expect("the password is written");
-        let mut redis = Self { child: None, folder, port: port::free() };
-        redis.launch().await;
-        redis
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        Self { child: None, folder, port: port::free(), options }
+    }
+
+    /// Is it a master by its own word?
+    pub async fn is_master(&self) -> bool {
+        matches!(self.try_ask(&["ROLE"]).await, Ok(Reply::List(role)) if role.first() == Some(&Reply::Text("master".to_owned())))
     }
 
     /// Where it listens.
@@ -141,13 +177,7 @@ impl Redis {
     }
 
     async fn try_ask(&self, command: &[&str]) -> std::io::Result<Reply> {
-        let mut stream = BufReader::new(TcpStream::connect(self.address()).await?);
-        stream.write_all(&encode(&["AUTH", "tests", "tests"])).await?;
-        stream.write_all(&encode(command)).await?;
-        match read(&mut stream).await? {
-            Reply::Error(error) => Err(std::io::Error::other(error)),
-            _ => read(&mut stream).await,
-        }
+        ask_at(self.address(), command).await
     }
 
     async fn launch(&mut self) {
@@ -159,6 +189,10 @@ impl Redis {
             .arg(self.data())
             .arg("--aclfile")
             .arg(self.folder.path().join("users.acl"))
+            // What a server tells another one: as the test's own user, who may.
+            .args(["--masteruser", ADMIN_LOGIN.0, "--masterauth", ADMIN_LOGIN.1])
+            .args(["--repl-diskless-sync-delay", "0"])
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(log)
             .spawn()
@@ -204,6 +238,17 @@ impl Reply {
     #[must_use]
     pub fn number(&self) -> Option<i64> {
         if let Self::Number(number) = self { Some(*number) } else { None }
+    }
+}
+
+/// Asks a server, or a sentinel, as the test's own user.
+pub(super) async fn ask_at(address: SocketAddr, command: &[&str]) -> std::io::Result<Reply> {
+    let mut stream = BufReader::new(TcpStream::connect(address).await?);
+    stream.write_all(&encode(&["AUTH", ADMIN_LOGIN.0, ADMIN_LOGIN.1])).await?;
+    stream.write_all(&encode(command)).await?;
+    match read(&mut stream).await? {
+        Reply::Error(error) => Err(std::io::Error::other(error)),
+        _ => read(&mut stream).await,
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! A binary of its own: these tests promise times, and must not run beside those that open ten thousand sockets. Each module
 //! holds one promise: any node serves any connection ([`any_node`]), what is closed is denied everywhere ([`revocation`]), a
-//! killed node is forgotten ([`node_loss`]), Redis may go and come back in any state ([`redis_loss`]), one node may lose its way
+//! killed node is forgotten ([`node_loss`]), Redis may go and come back in any state ([`redis_loss`]), or be replaced
+//! by sentinels ([`failover`]), one node may lose its way
 //! to it ([`partition`]), a slow one delays nobody ([`slow_redis`]), a node needs no right that it is not given
 //! ([`least_privilege`]), and one command starts it all ([`local_cluster`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(clippy::print_stderr, reason = "tests say what they measured")]
 
 mod any_node;
+mod failover;
 mod least_privilege;
 mod local_cluster;
 mod node_loss;

@@ -5,14 +5,14 @@ use std::time::Duration;
 use countersign_node_proto::{ChannelName, Topic};
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisResult, Value};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Shared;
 use super::heard::Frame;
 use super::wanted::Step;
 use crate::backoff::Backoff;
-use crate::link::LinkError;
+use crate::link::{LinkError, Reached};
 use crate::telemetry::{BusGap, RedisCall, RedisLinkLabel};
 
 /// Channels in one command.
@@ -25,6 +25,9 @@ const SETTLED: Duration = Duration::from_secs(5);
 /// One life of the subscription link.
 struct Subscription {
     connection: MultiplexedConnection,
+    server: Arc<str>,
+    /// Where commands go, as it changes: what is said there must be heard.
+    commands: watch::Receiver<Option<Arc<str>>>,
     lost: Arc<Notify>,
 }
 
@@ -57,8 +60,11 @@ impl Shared {
     /// Connects, and hears everything that is wanted by now.
     async fn attach(self: &Arc<Self>) -> Result<Subscription, LinkError> {
         let lost = Arc::new(Notify::new());
-        let connection = self.link.target().connect(self.router(&lost)).await?;
-        let mut subscription = Subscription { connection, lost };
+        let mut commands = self.link.server();
+        // From before the way is asked for: a change that comes later is one.
+        commands.mark_unchanged();
+        let Reached { connection, server } = self.link.target().connect(self.router(&lost)).await?;
+        let mut subscription = Subscription { connection, server, commands, lost };
         self.wanted().listening_anew();
         self.proof().listening_anew();
         let own = [Topic::Broadcast, Topic::Node(self.node)].map(|topic| self.layout.topic(&topic));
@@ -71,7 +77,7 @@ impl Shared {
         self.live.send_replace(true);
         self.metrics.redis_connects.of(RedisLinkLabel::Subscription).inc();
         self.metrics.redis_up.of(RedisLinkLabel::Subscription).set(1);
-        tracing::info!(redis = self.link.target().address(), "listening to redis");
+        tracing::info!(redis = self.link.target().address(), server = &*subscription.server, "listening to redis");
         Ok(subscription)
     }
 
@@ -95,6 +101,7 @@ impl Shared {
         let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
         // A notice that a link is deaf must be about this one.
         let mut deaf = self.deaf.subscribe();
+        let (mut commands, server) = (subscription.commands.clone(), Arc::clone(&subscription.server));
         loop {
             let changed = async {
                 self.wanted_changed.notified().await;
@@ -103,6 +110,7 @@ impl Shared {
             tokio::select! {
                 () = lost.notified() => return "closed",
                 _ = deaf.recv() => return "deaf",
+                () = moved(&mut commands, &server) => return "commands go to another server",
                 () = changed => {}
             }
         }
@@ -190,6 +198,17 @@ impl Drop for OpenStep<'_> {
             self.shared.metrics.bus_channels.set(i64::try_from(wanted.confirmed()).unwrap_or(i64::MAX));
         }
     }
+}
+
+/// Waits until commands begin to go to another server. One that lies behind already is no reason: it is found at its own time.
+async fn moved(commands: &mut watch::Receiver<Option<Arc<str>>>, server: &Arc<str>) {
+    while commands.changed().await.is_ok() {
+        if commands.borrow_and_update().as_ref().is_some_and(|at| at != server) {
+            return;
+        }
+    }
+    // The sender lives in the link, which outlives this.
+    std::future::pending().await
 }
 
 /// The two texts of a message.

@@ -211,6 +211,23 @@ fn a_fault_of_shape_does_not_breed_faults_of_sense() {
 }
 
 #[test]
+fn what_does_not_fit_the_way_to_redis_is_told() {
+    let check = |cluster: &str, expected: &[&str]| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "x").unwrap();
+        let told = faults(&format!("[cluster]\n{}", cluster.replace("FILE", file.path().to_str().unwrap())), &[]);
+        let keys: Vec<_> = told.iter().map(|fault| fault.split(": ").next().unwrap()).collect();
+        assert_eq!(keys, expected, "{told:?}");
+        assert!(!told.concat().contains("s3cret"), "{told:?}");
+    };
+    check("redis = 'redis+sentinel://ada:s3cret@a,b'", &["cluster.redis"]);
+    check("redis = 'redis+cluster://a'\nca_file = 'FILE'", &["cluster.ca_file"]);
+    check("redis = 'rediss+cluster://a'\ncert_file = 'FILE'", &["cluster.cert_file"]);
+    check("redis = 'rediss://a'\nkey_file = 'FILE'", &["cluster.key_file"]);
+    check("redis = 'redis://a'\nsentinel_username = 'x'", &["cluster.sentinel_username"]);
+}
+
+#[test]
 fn every_fault_of_syntax_is_told_with_its_line() {
     let found = read(b"[server]\nlisten = \n\n[gateway\npath = '/ws'\n", &[("COUNTERSIGN_NOPE", "1")], &[]).unwrap_err();
     let lines: Vec<_> = found.iter().map(|fault| place(&fault.place)).collect();

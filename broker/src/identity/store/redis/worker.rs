@@ -36,8 +36,8 @@ impl Worker {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(StoreError::Thread)?;
         let (handle, (stop, stopped)) = (runtime.handle().clone(), oneshot::channel::<()>());
         // A script that the server does not know takes a second exchange.
-        let deadline = target.connect_timeout + target.command_timeout * 2 + SPARE;
-        let patience = target.connect_timeout;
+        let deadline = target.reach_timeout() + target.command_timeout * 2 + SPARE;
+        let patience = target.reach_timeout();
         let link = {
             let _inside = runtime.enter();
             CommandLink::start_as(RedisLinkLabel::Users, target, metrics)

@@ -1,0 +1,112 @@
+//! Sentinels over a master and a replica.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::redis::{ADMIN, ADMIN_LOGIN, Redis, Reply, USERNAME, ask_at};
+use crate::poll::eventually;
+use crate::port;
+
+/// What they call the master.
+const MASTER: &str = "main";
+/// The password of nodes at sentinels, which know none of the users of Redis.
+const PASSWORD: &str = "sentinels-have-another-one";
+/// How many there are.
+const COUNT: usize = 3;
+
+/// Three sentinels and the replica that they would promote; dropped, all are killed.
+#[derive(Debug)]
+pub struct Sentinels {
+    /// The replica, before a failover.
+    pub replica: Redis,
+    sentinels: Vec<Sentinel>,
+    folder: TempDir,
+}
+
+#[derive(Debug)]
+struct Sentinel {
+    child: Child,
+    port: u16,
+}
+
+impl Sentinels {
+    /// Starts a replica of `master` and sentinels that watch both, and waits until they know all of each other.
+    ///
+    /// # Panics
+    /// If one of them does not start.
+    pub async fn over(master: &Redis) -> Self {
+        let replica = Redis::start_replica(master).await;
+        let folder = tempfile::Builder::new().prefix("countersign-sentinels-").tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("password"), PASSWORD).expect("the password is written");
+        let mut all = Self { replica, sentinels: Vec::new(), folder };
+        for number in 0..COUNT {
+            let sentinel = all.launch(number, master);
+            all.sentinels.push(sentinel);
+        }
+        for sentinel in &all.sentinels {
+            eventually("the sentinels know each other and the replica", || async {
+                let known = ask_at(sentinel.address(), &["SENTINEL", "CKQUORUM", MASTER]).await.ok()?;
+                let all_usable = known.texts().concat().contains("3 usable");
+                let replicas = ask_at(sentinel.address(), &["SENTINEL", "REPLICAS", MASTER]).await.ok()?;
+                (all_usable && matches!(replicas, Reply::List(replicas) if replicas.len() == 1)).then_some(())
+            })
+            .await;
+        }
+        all
+    }
+
+    /// What leads nodes here: the URL, and the login at sentinels.
+    #[must_use]
+    pub fn settings(&self) -> String {
+        let hosts: Vec<String> = self.sentinels.iter().map(|sentinel| sentinel.address().to_string()).collect();
+        format!(
+            "redis = \"redis+sentinel://{}/{MASTER}\"\nsentinel_username = \"{USERNAME}\"\nsentinel_password_file = \"{}\"",
+            hosts.join(","),
+            self.folder.path().join("password").display()
+        )
+    }
+
+    fn launch(&self, number: usize, master: &Redis) -> Sentinel {
+        let port = port::free();
+        let (user, password) = ADMIN_LOGIN;
+        let folder = self.folder.path().join(number.to_string());
+        std::fs::create_dir(&folder).expect("a folder");
+        let config = format!(
+            "port {port}\nbind 127.0.0.1\ndir {dir}\nuser default off\n{ADMIN}\n\
+             user {USERNAME} on >{PASSWORD} -@all +sentinel|get-master-addr-by-name\n\
+             sentinel sentinel-user {user}\nsentinel sentinel-pass {password}\n\
+             sentinel monitor {MASTER} 127.0.0.1 {master_port} 2\n\
+             sentinel auth-user {MASTER} {user}\nsentinel auth-pass {MASTER} {password}\n\
+             sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 5000\n",
+            dir = folder.display(),
+            master_port = master.address().port(),
+        );
+        let file = folder.join("sentinel.conf");
+        std::fs::write(&file, config).expect("the configuration is written");
+        let log = std::fs::File::create(folder.join("log")).expect("the log can be written");
+        let child = Command::new("redis-server")
+            .arg(&file)
+            .arg("--sentinel")
+            .stdin(Stdio::null())
+            .stdout(log)
+            .spawn()
+            .expect("`redis-server` is on the PATH; tests/run installs it");
+        Sentinel { child, port }
+    }
+}
+
+impl Sentinel {
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        // Both fail only if it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
