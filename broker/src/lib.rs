@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod edge;
+pub mod frame_page;
 pub mod gateway;
 pub mod hub;
 pub mod identity;

@@ -140,7 +140,7 @@ impl Issuer {
         let program = generate(&seed, self.shape)?;
         let lanes = evaluate(&program, &tapes)?;
         let program = match form {
-            ChallengeForm::Vm => URL_SAFE_NO_PAD.encode(Disguise::draw(&seed).encode(&program)),
+            ChallengeForm::Vm | ChallengeForm::Frame => URL_SAFE_NO_PAD.encode(Disguise::draw(&seed).encode(&program)),
             ChallengeForm::Source => print(&program, &tapes, &page),
         };
         let challenge_id = ChallengeId::from_bytes(draw(self.fill)?);

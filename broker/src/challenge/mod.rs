@@ -11,6 +11,7 @@
 //! - [`binding`], [`mac`]: what an answer is bound to (socket, host, offer, page, key), and the MAC that says so.
 //! - [`issue`]: a fresh challenge and the answer to expect.
 //! - [`frame`]: what is signed of a challenge.
+//! - [`held`]: programs that wait for a frame to fetch them.
 //! - [`answer`], [`verdict`]: a client's claim, and the one judgement on it.
 //! - [`session`], [`permits`]: the actor that holds the expected answer until a verdict, and the bound on their number.
 //!
@@ -24,6 +25,7 @@ mod bytecode;
 mod evaluate;
 mod frame;
 mod generate;
+mod held;
 mod instruction;
 mod issue;
 mod lanes;
@@ -48,6 +50,7 @@ pub use bytecode::{BytecodeError, Disguise};
 pub use evaluate::{EvaluateError, evaluate};
 pub use frame::{FrameSignature, ProgramFrame, Signing};
 pub use generate::{Constants, Shape, ShapeError, generate};
+pub use held::{HeldProgram, HeldPrograms, ProgramHandle};
 pub use instruction::{Binary, Instruction, Odd, Register, Shift, ShiftBy, Unary};
 pub use issue::{Decoy, IssueError, Issued, Issuer};
 pub use lanes::Lanes;

@@ -50,6 +50,14 @@ impl Default for ChallengeSettings {
     }
 }
 
+impl ChallengeSettings {
+    /// May a native client get a program in this form?
+    #[must_use]
+    pub fn offers(&self, form: ChallengeForm) -> bool {
+        self.enabled && self.forms.contains(&form)
+    }
+}
+
 /// The wire of the challenge for clients outside the native protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -68,11 +76,13 @@ pub enum ChallengeForm {
     Vm,
     /// A printed function for the page to evaluate.
     Source,
+    /// Bytecode that a frame of the node's own fetches and runs, so that the browser vouches for the page's origin.
+    Frame,
 }
 
 impl ChallengeForm {
     /// Every form.
-    pub const ALL: &'static [Self] = &[Self::Vm, Self::Source];
+    pub const ALL: &'static [Self] = &[Self::Vm, Self::Source, Self::Frame];
 
     /// Its name on the wire.
     #[must_use]
@@ -80,6 +90,7 @@ impl ChallengeForm {
         match self {
             Self::Vm => "vm",
             Self::Source => "source",
+            Self::Frame => "frame",
         }
     }
 }
@@ -88,9 +99,9 @@ impl ChallengeForm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SignPrograms {
-    /// Those that a page evaluates as JavaScript.
+    /// Those that a page evaluates as JavaScript, and those that it never sees.
     Source,
-    /// Bytecode too.
+    /// Bytecode for the page's own interpreter too.
     All,
 }
 
@@ -98,7 +109,7 @@ impl SignPrograms {
     /// Must a program of this form be signed?
     #[must_use]
     pub fn covers(self, form: ChallengeForm) -> bool {
-        self == Self::All || form == ChallengeForm::Source
+        self == Self::All || form != ChallengeForm::Vm
     }
 }
 

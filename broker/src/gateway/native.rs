@@ -193,7 +193,8 @@ arguments!(AnswerArguments {
 fn hello(text: &str) -> Option<Request> {
     let HelloArguments { forms, nonce, key, mode, .. } = arguments(text)?;
     let has = |form: ChallengeForm| forms.iter().any(|offered| offered == form.name());
-    let offered = OfferedForms { vm: has(ChallengeForm::Vm), source: has(ChallengeForm::Source) };
+    let [vm, source, frame] = [ChallengeForm::Vm, ChallengeForm::Source, ChallengeForm::Frame].map(has);
+    let offered = OfferedForms { vm, source, frame };
     let key = PageKey::parse(base64url(&key)?)?;
     let hello = Hello { nonce: base64url(&nonce)?, digest: hello_digest(text), key, mode };
     Some(Request::Hello { offered, hello })
@@ -277,8 +278,11 @@ pub enum Push<'a> {
         form: &'static str,
         /// The server's nonce, base64url.
         nonce: String,
-        /// Bytecode in base64url, or the printed function.
+        /// Bytecode in base64url, the printed function, or the handle by which a frame fetches its bytecode.
         program: &'a str,
+        /// SHA-256 of what the frame will fetch, base64url: the page has not got it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        program_hash: Option<String>,
         /// Milliseconds that the answer may take.
         answer_ms: u64,
         /// The least that REST calls in the connection's name must show.
@@ -321,6 +325,7 @@ impl<'a> Push<'a> {
             form: frame.form.name(),
             nonce: URL_SAFE_NO_PAD.encode(frame.server_nonce),
             program: &frame.program,
+            program_hash: frame.program_hash.map(|hash| URL_SAFE_NO_PAD.encode(hash)),
             answer_ms,
             mode: frame.mode.name(),
             signer: frame.signature.as_ref().map(|signed| signed.signer.as_str()),
@@ -511,15 +516,15 @@ mod tests {
         for (form, name, program) in [(ChallengeForm::Source, "source", "function(){}"), (ChallengeForm::Vm, "vm", "AQ")] {
             let (id, nonce) = ("A".repeat(22), "A".repeat(43));
             let decoy = crate::challenge::Decoy { index: 0, token: String::new() };
-            let (program, mode, signature) = (program.to_owned(), Mode::Proof, None);
             let mut frame = ChallengeFrame {
                 challenge_id: [0; 16],
                 epoch: 0,
                 server_nonce: [0; 32],
                 form,
-                program,
-                mode,
-                signature,
+                program: program.to_owned(),
+                program_hash: None,
+                mode: Mode::Proof,
+                signature: None,
                 decoy,
             };
             let text = format!(
@@ -530,6 +535,9 @@ mod tests {
             frame.signature = Some(crate::challenge::FrameSignature { signer: "key".to_owned(), signature: [0; 64] });
             let signed = format!(r#"{text},"signer":"key","signature":"{}"}}"#, "A".repeat(86));
             assert_eq!(Push::challenge(&frame, 10_000).encode(), signed);
+            frame.program_hash = Some([0; 32]);
+            let told = format!(r#""program":"{}","programHash":"{nonce}","#, frame.program);
+            assert!(Push::challenge(&frame, 10_000).encode().contains(&told));
         }
         assert_eq!(
             Push::Verified { connection_id }.encode(),

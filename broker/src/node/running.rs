@@ -14,10 +14,10 @@ use super::apps::AppParts;
 use super::backplane::{Attached, Backplane};
 use super::hearing::Hearing;
 use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, TokenCheck, TokenProblem};
-use crate::challenge::{Issuer, PendingPermits, Signing};
+use crate::challenge::{HeldPrograms, Issuer, PendingPermits, Signing};
 use crate::close::CloseReason;
 use crate::cluster::Bus;
-use crate::config::{ServerSettings, Settings, TlsSettings};
+use crate::config::{ChallengeForm, ServerSettings, Settings, TlsSettings};
 use crate::edge::{self, ClientAddress, Cors, HostList, ListenerSpec, Origin, OriginList, Tls};
 use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
 use crate::hub::{Hub, Publisher};
@@ -130,6 +130,7 @@ impl Node {
             disconnector,
         }));
         attached.listening().await;
+        let held = Arc::<HeldPrograms>::default();
         let gateway = Arc::new(Gateway {
             settings: settings.gateway.clone(),
             session: Arc::new(SessionConfig::compile(&settings).map_err(NodeError::Compile)?),
@@ -141,6 +142,7 @@ impl Node {
             supervisor: ConnectionSupervisor::new(settings.gateway.limits.clone(), live, Arc::clone(&metrics)),
             verifier: identity.verifier(),
             issuer: issuer(&settings)?,
+            held: Arc::clone(&held),
             permits: PendingPermits::new(settings.challenge.pending_max, Arc::clone(&metrics)),
             handshakes: Semaphore::new(settings.gateway.limits.handshakes_in_flight_max),
             keeper,
@@ -293,7 +295,7 @@ fn start_identity(
 fn issuer(settings: &Settings) -> Result<Issuer, NodeError> {
     let challenge = &settings.challenge;
     let issuer = Issuer::new(challenge.program_operations)?;
-    if !challenge.enabled || !challenge.forms.iter().any(|form| challenge.sign_programs.covers(*form)) {
+    if !ChallengeForm::ALL.iter().any(|form| challenge.offers(*form) && challenge.sign_programs.covers(*form)) {
         return Ok(issuer);
     }
     if settings.cluster.redis.is_some() && challenge.signing_keys_dir.is_none() {

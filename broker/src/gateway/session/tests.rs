@@ -243,6 +243,7 @@ fn challenge() -> ChallengeFrame {
         server_nonce: [0; 32],
         form,
         program,
+        program_hash: None,
         mode: Mode::Ticket,
         signature: None,
         decoy: decoy(),
