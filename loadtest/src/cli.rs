@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::scenario::{Authorize, Connects, Fanout, Idle, Revocation};
+use crate::scenario::{Authorize, Churn, Connects, Fanout, Idle, Refill, Revocation};
 
 /// Measures a Countersign node beside the limits of the same machine, in the same run.
 ///
@@ -39,6 +39,10 @@ pub(crate) enum Task {
     Authorize(Authorize),
     /// From the close of a socket to its denial on another node, beside the publish round trip of their Redis
     Revocation(Revocation),
+    /// What is left in a cluster of sockets that came and went: memory, keys, descriptors, subscriptions
+    Churn(Churn),
+    /// Resident memory of a connection on a fresh node, and after all sockets came and went again some times
+    Refill(Refill),
     /// A process that a scenario starts
     #[command(hide = true, subcommand)]
     Role(Role),

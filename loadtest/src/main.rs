@@ -1,6 +1,6 @@
 //! Measures Countersign beside the limits of the same machine in the same run.
 //!
-//! - `scenario`: connect, idle, fanout, authorize, which `quick` runs; and revocation, which needs a `redis-server`.
+//! - `scenario`: connect, idle, fanout, authorize, which `quick` runs; refill; and revocation and churn, which need a `redis-server`.
 //! - `swarm`: the client processes; `peer`: the limits; `node`: the node under test; `redis`: what two of them share. Each is a process of its own, started
 //!   from this binary (a hidden `role` command) or from the node's.
 //! - `wire`, `solver`, `token`: what a client needs to say, without a library that would cost more than the server.
@@ -16,6 +16,7 @@ mod proc_stat;
 mod quick;
 mod redis;
 mod report;
+mod results;
 mod scenario;
 mod solver;
 mod stats;
@@ -67,6 +68,8 @@ fn run(cli: Cli) -> Outcome<()> {
         Task::Fanout(options) => shown(scenario::fanout(&bench()?, options)?, show)?,
         Task::Authorize(options) => shown(scenario::authorize(&bench()?, options)?, show)?,
         Task::Revocation(options) => shown(scenario::revocation(&bench()?, options)?, show)?,
+        Task::Churn(options) => kept(shown(scenario::churn(&bench()?, options)?, show)?, options.write)?,
+        Task::Refill(options) => kept(shown(scenario::refill(&bench()?, options)?, show)?, options.write)?,
     };
     if json { output::line(&reports) } else { Ok(()) }
 }
@@ -74,6 +77,14 @@ fn run(cli: Cli) -> Outcome<()> {
 fn shown(report: Report, show: impl Fn(&Report) -> Outcome<()>) -> Outcome<Vec<Report>> {
     show(&report)?;
     Ok(vec![report])
+}
+
+/// Keeps the reports in the file of results, if that is wanted.
+fn kept(reports: Vec<Report>, wanted: bool) -> Outcome<Vec<Report>> {
+    if wanted {
+        results::write_long(&reports)?;
+    }
+    Ok(reports)
 }
 
 fn play(role: &Role) -> Outcome<()> {

@@ -25,6 +25,22 @@ pub(crate) fn resident_bytes(pid: u32) -> Outcome<u64> {
     parse_resident_bytes(&status).ok_or_else(|| format!("/proc/{pid}/status is not understood").into())
 }
 
+/// Open descriptors of a process.
+///
+/// # Errors
+/// If the process is gone.
+pub(crate) fn descriptors(pid: u32) -> Outcome<u64> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64)
+}
+
+/// Threads of a process.
+///
+/// # Errors
+/// If the process is gone.
+pub(crate) fn threads(pid: u32) -> Outcome<u64> {
+    Ok(fs::read_dir(format!("/proc/{pid}/task"))?.count() as u64)
+}
+
 /// The machine, as a reader of the results needs it: processor, cores, kernel.
 pub(crate) fn machine() -> String {
     let cpu_info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -77,5 +93,6 @@ mod tests {
         let own = std::process::id();
         assert!(cpu_seconds(own).is_ok());
         assert!(resident_bytes(own).unwrap() > 0);
+        assert!(descriptors(own).unwrap() > 2 && threads(own).unwrap() > 0);
     }
 }

@@ -1,15 +1,10 @@
 //! All scenarios in one go, and the file that keeps what they found.
 
-use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::report::Report;
 use crate::scenario::{self, Authorize, Bench, Connects, Fanout, Idle};
-use crate::{Outcome, proc_stat};
-
-/// Where the last run is kept.
-const RESULTS: &str = "loadtest/RESULTS.md";
+use crate::{Outcome, proc_stat, results};
 
 /// The command whose results those are.
 const COMMAND: &str = "cargo build --release -p countersign -p countersign-loadtest && target/release/loadtest quick --write";
@@ -34,13 +29,12 @@ pub(crate) fn run(bench: &Bench, mut each: impl FnMut(&Report) -> Outcome<()>) -
     Ok(reports)
 }
 
-/// Writes [`RESULTS`] below the working directory.
+/// Keeps the reports in loadtest/RESULTS.md below the working directory.
 ///
 /// # Errors
 /// If there is no such folder, or it cannot be written.
 pub(crate) fn write(reports: &[Report], started: Instant) -> Outcome<()> {
-    fs::write(Path::new(RESULTS), results(reports, &proc_stat::machine(), started.elapsed()))
-        .map_err(|fault| format!("{RESULTS} cannot be written from this folder: {fault}").into())
+    results::write_quick(&results(reports, &proc_stat::machine(), started.elapsed()))
 }
 
 fn results(reports: &[Report], machine: &str, took: Duration) -> String {

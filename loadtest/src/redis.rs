@@ -62,6 +62,17 @@ impl Redis {
         format!("redis://{}", self.address)
     }
 
+    /// How many keys there are, and how many channels somebody hears.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub(crate) fn keys_and_channels(&self) -> Outcome<(u64, u64)> {
+        let mut stream = BufReader::new(TcpStream::connect(self.address)?);
+        stream.get_ref().set_read_timeout(Some(ANSWER_MAX))?;
+        stream.get_mut().write_all(b"DBSIZE\r\nPUBSUB CHANNELS\r\n")?;
+        Ok((number(&mut stream, ':')?, number(&mut stream, '*')?))
+    }
+
     /// Opens both connections of the limit.
     ///
     /// # Errors
@@ -103,6 +114,14 @@ impl RoundTrip {
         lines(&mut self.publisher, 1)?;
         Ok(took)
     }
+}
+
+/// Reads a line that holds a number behind `kind`.
+fn number(stream: &mut BufReader<TcpStream>, kind: char) -> Outcome<u64> {
+    let mut line = String::new();
+    stream.by_ref().take(1_024).read_line(&mut line)?;
+    let number = line.strip_prefix(kind).and_then(|number| number.trim_end().parse().ok());
+    number.ok_or_else(|| format!("redis answered {line:?}").into())
 }
 
 /// Reads so many lines.

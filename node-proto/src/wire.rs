@@ -114,6 +114,14 @@ struct Beat {
     beat: u64,
 }
 
+impl Decoded {
+    /// A newer node told in words of its own what to forget: whoever remembers decisions must doubt all of them.
+    #[must_use]
+    pub fn may_invalidate(&self) -> bool {
+        matches!(self, Self::Unknown { kind, .. } if kind == kind::INVALIDATE)
+    }
+}
+
 impl Message {
     /// Encodes the body.
     ///

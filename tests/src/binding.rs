@@ -88,6 +88,18 @@ impl View {
         let text = |member: &str| challenge[member].as_str().unwrap_or_else(|| panic!("no {member}: {challenge}"));
         let result = solve(text("program"), &self.origin);
         let lanes: Vec<u8> = result["lanes"].as_array().expect("lanes").iter().flat_map(lane).collect();
+        let mut answer = self.answer_with(challenge, &lanes, key);
+        answer["origin"] = result["origin"].clone();
+        answer
+    }
+
+    /// The same for a program in any form, of which somebody else has computed the lanes: 32 bytes.
+    ///
+    /// # Panics
+    /// If the challenge is none.
+    #[must_use]
+    pub fn answer_with(&self, challenge: &Value, lanes: &[u8], key: &PageKey) -> Value {
+        let text = |member: &str| challenge[member].as_str().unwrap_or_else(|| panic!("no {member}: {challenge}"));
         let program = sha256(text("program").as_bytes());
         let epoch = u32::try_from(challenge["epoch"].as_u64().expect("an epoch")).expect("32 bits");
         let transcript = laid_out(&[
@@ -108,11 +120,11 @@ impl View {
             b"",
             b"",
         ]);
-        let mac_key = sha256(&laid_out(&[b"countersign/k/v1", &program, &lanes]));
+        let mac_key = sha256(&laid_out(&[b"countersign/k/v1", &program, lanes]));
         let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &mac_key), &transcript);
         let signature = key.sign(&laid_out(&[b"countersign/bind/v1", &transcript, mac.as_ref()]));
         let mut answer = json!({
-            "challenge": challenge["challenge"], "epoch": epoch, "origin": result["origin"],
+            "challenge": challenge["challenge"], "epoch": epoch, "origin": self.origin,
             "mac": URL_SAFE_NO_PAD.encode(mac), "signature": URL_SAFE_NO_PAD.encode(signature),
         });
         if let Some(top_origin) = &self.top_origin {

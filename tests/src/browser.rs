@@ -66,7 +66,12 @@ impl Browser {
 
     /// The value of a script's `return`.
     pub async fn script(&self, script: &str) -> Value {
-        self.post("execute/sync", &json!({ "script": script, "args": [] })).await
+        self.call(script, &[]).await
+    }
+
+    /// The same, with `arguments`.
+    pub async fn call(&self, script: &str, arguments: &[Value]) -> Value {
+        self.post("execute/sync", &json!({ "script": script, "args": arguments })).await
     }
 
     /// Waits until a script's `return` is neither null, false nor empty; the value.

@@ -4,16 +4,20 @@
 //! - [`cluster`] starts several of them with a Redis and a balancer, breaks parts of it, and checks what was promised.
 //! - [`http`], [`socket`] and [`raw`] are three clients: requests, messages, and single bytes of frames.
 //! - [`solver`] evaluates challenge programs in a JavaScript engine, [`binding`] makes answers of them; [`browser`] drives a headless Chromium.
+//! - [`adversary`] attacks as attackers do, and counts; [`differential`] compares challenge programs across JavaScript engines.
 //! - [`redis`] starts a Redis of the test's own, and kills it.
 //! - [`tokens`] is an issuer of the tests' own; [`metrics`] reads a scrape; [`poll`] waits for conditions, never for time.
 //!
-//! Nothing here knows the code of a node: what the suite shows is what any client sees.
+//! But for those two, which need the program's format, nothing here knows the code of a node: what the suite shows is what any
+//! client sees.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure of the harness is the failure of the test that uses it")]
 #![allow(clippy::print_stderr, reason = "what a test tells the person who reads its failure")]
 
+pub mod adversary;
 pub mod binding;
 pub mod browser;
 pub mod cluster;
+pub mod differential;
 pub mod http;
 pub mod metrics;
 pub mod node;

@@ -57,9 +57,9 @@ fn build() -> PathBuf {
         "`cargo build --package countersign` failed; the suite needs its binary"
     );
     let test = std::env::current_exe().expect("a test has a path");
-    let path = test.ancestors().nth(2).expect("target/debug/deps/e2e").join("countersign");
-    assert!(path.is_file(), "no binary at {}; build it, or name it in NODE_UNDER_TEST", path.display());
-    path
+    // A command lies beside it, a test one folder below.
+    let path = test.ancestors().skip(1).take(2).map(|folder| folder.join("countersign")).find(|path| path.is_file());
+    path.unwrap_or_else(|| panic!("no `countersign` near {}; build it, or name it in NODE_UNDER_TEST", test.display()))
 }
 
 /// The root of the repository.
@@ -269,6 +269,12 @@ impl Node {
     pub async fn metric_at_least(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         let what = format!("{name} {labels:?} is at least {value}");
         eventually(&what, || async { (self.metrics().await.sum(name, labels) >= value).then_some(()) }).await;
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Resident memory in KiB.

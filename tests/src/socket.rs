@@ -298,6 +298,21 @@ impl Socket {
     /// # Panics
     /// If the socket ends instead.
     pub async fn ask(&mut self, action: &str, members: Value) -> Value {
+        self.ask_and_forget(action, members).await;
+        loop {
+            let message = self.next_json().await;
+            if message["id"] == self.asked {
+                return message;
+            }
+            self.pushed.push_back(message);
+        }
+    }
+
+    /// Sends a native request and waits for nothing: what follows may be the end of the socket.
+    ///
+    /// # Panics
+    /// If the socket is closed already.
+    pub async fn ask_and_forget(&mut self, action: &str, members: Value) {
         self.asked += 1;
         let mut request = json!({ "id": self.asked, "action": action });
         for (key, value) in members.as_object().expect("members").clone() {
@@ -307,13 +322,6 @@ impl Socket {
         self.text(&text).await;
         if action == "hello" {
             self.hello = text;
-        }
-        loop {
-            let message = self.next_json().await;
-            if message["id"] == self.asked {
-                return message;
-            }
-            self.pushed.push_back(message);
         }
     }
 

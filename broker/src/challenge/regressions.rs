@@ -157,19 +157,45 @@ fn absence_is_not_equality() {
     assert_eq!(socket.judge(&Answer::echo(&array)), Verdict::WrongAnswer);
 }
 
+/// Challenges of one node that are compared with each other.
+const NO_REPEAT_AMONG: usize = 1_000_000;
+
+/// No secret is there to be found, for no challenge comes again; and none is made without randomness.
 #[test]
 fn no_public_secret() {
-    let mut seen = HashSet::new();
     let issuer = Issuer::new(Shape::OPERATIONS_MIN).unwrap();
-    for _ in 0..100_000 {
-        let issued = issuer.issue(ConnectionId::from_bytes([1; 16]), 0, Some(PAGE), ChallengeForm::Source, None).unwrap();
-        assert!(seen.insert(issued.challenge_id.as_bytes().to_vec()), "challenge id came twice");
-        assert!(seen.insert(issued.server_nonce.to_vec()), "nonce came twice");
-        assert!(seen.insert(issued.lanes().to_key().into_bytes()), "answer came twice");
-    }
+    // All for one connection, as if it were asked again and again: nothing but randomness tells them apart.
+    let draw = |_| {
+        let issued = issuer.issue(ConnectionId::from_bytes([1; 16]), 0, Some(PAGE), ChallengeForm::Vm, None).unwrap();
+        let [id, nonce, answer] =
+            [issued.challenge_id.as_bytes().as_slice(), &issued.server_nonce, &issued.lanes().to_bytes()].map(half);
+        (id, nonce, answer)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let drawn: Vec<_> = std::thread::scope(|scope| {
+        let share = NO_REPEAT_AMONG.div_ceil(threads);
+        let draw_share = |_| scope.spawn(move || (0..share).map(draw).collect::<Vec<_>>());
+        let running: Vec<_> = (0..threads).map(draw_share).collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    no_repeat("challenge id", drawn.iter().map(|drawn| drawn.0));
+    no_repeat("nonce", drawn.iter().map(|drawn| drawn.1));
+    no_repeat("answer", drawn.iter().map(|drawn| drawn.2));
+    issuing_stops_without_randomness();
 }
 
-#[test]
+/// The first 16 bytes: two random ones among a million are equal once in 10^26 runs.
+fn half(bytes: &[u8]) -> u128 {
+    u128::from_be_bytes(bytes[..16].try_into().unwrap())
+}
+
+fn no_repeat(what: &str, values: impl Iterator<Item = u128>) {
+    let mut values: Vec<u128> = values.collect();
+    values.sort_unstable();
+    assert!(values.len() >= NO_REPEAT_AMONG);
+    assert!(values.windows(2).all(|pair| pair[0] != pair[1]), "{what} came twice");
+}
+
 fn issuing_stops_without_randomness() {
     assert_eq!(Issuer::with_randomness(128, |_| Err(Unspecified)).map(drop), Err(IssueError::Randomness));
     // The generator fails after the node started: the key is there, nonces are not.

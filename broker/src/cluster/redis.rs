@@ -273,6 +273,9 @@ impl Shared {
         if missing {
             self.gap(BusGap::Sequence, listener);
         }
+        if decoded.may_invalidate() {
+            self.gap(BusGap::NewerVersion, listener);
+        }
         match decoded {
             Decoded::Message(envelope, Message::Node(message)) => listener.heard(envelope.from, message),
             Decoded::Message(..) => {}

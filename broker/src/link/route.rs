@@ -142,7 +142,10 @@ impl fmt::Display for To {
 mod tests {
     use super::*;
 
-    fn check(url: &str, expected: Option<(&str, bool, &[(&str, u16)])>) {
+    /// How a route shows itself, whether by TLS, and its places.
+    type Shown<'a> = (&'a str, bool, &'a [(&'a str, u16)]);
+
+    fn check(url: &str, expected: Option<Shown<'_>>) {
         let route = Route::parse(url).ok().map(|route| {
             let places = match &route.to {
                 To::One(_) => Vec::new(),

@@ -256,6 +256,8 @@ label! {
         Overflow => "overflow",
         /// A message could not be read.
         Unreadable => "unreadable",
+        /// A newer node told in words of its own what to forget.
+        NewerVersion => "newer_version",
     }
 }
 

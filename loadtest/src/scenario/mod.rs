@@ -1,19 +1,24 @@
 //! The scenarios. Each starts its servers and clients, measures them by turns, and reports.
 
 mod authorize;
+mod census;
+mod churn;
 mod connect;
 mod fanout;
 mod idle;
 mod publisher;
+mod refill;
 mod revocation;
 mod usage;
 
 use std::path::PathBuf;
 
 pub(crate) use authorize::{Authorize, run as authorize};
+pub(crate) use churn::{Churn, run as churn};
 pub(crate) use connect::{Connects, run as connect};
 pub(crate) use fanout::{Fanout, run as fanout};
 pub(crate) use idle::{Idle, run as idle};
+pub(crate) use refill::{Refill, run as refill};
 pub(crate) use revocation::{Revocation, run as revocation};
 
 use crate::Outcome;
@@ -40,7 +45,7 @@ impl Bench {
 
 /// The order to open `sockets` more sockets.
 fn dial(server: std::net::SocketAddr, sockets: usize, approach: Approach) -> Order {
-    Order::Connect(Connect { server, sockets, concurrency: DIALS_IN_FLIGHT, approach })
+    Order::Connect(Connect { server, sockets, concurrency: DIALS_IN_FLIGHT, sources: 1, approach })
 }
 
 /// A client process with `sockets` ready sockets.

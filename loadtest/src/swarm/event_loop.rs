@@ -1,12 +1,15 @@
 use std::io::{self, BufRead as _};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
+use socket2::{Domain, Socket, Type};
 
 use super::connection::{Connection, Phase, Shared};
+use super::leaving;
 use super::order::{Approach, Connect, Order, Reply};
 use crate::wire::{Masker, Upgrade};
 use crate::{Outcome, output, token};
@@ -16,6 +19,9 @@ const ORDERS: Token = Token(usize::MAX - 1);
 
 /// Events taken from the kernel at once.
 const EVENTS_MAX: usize = 1_024;
+
+/// What Linux says of a connection that is being made (`errno(3)`).
+const EINPROGRESS: i32 = 115;
 
 /// Bytes of the shared read buffer.
 const READ_BUFFER: usize = 64 * 1024;
@@ -47,6 +53,22 @@ pub(crate) fn run() -> Outcome<()> {
         swarm.dial(&poll)?;
         swarm.watch_progress();
         swarm.answer_if_done()?;
+    }
+}
+
+/// Starts a TCP connection from the address whose turn it is.
+fn connect(wanted: &Connect, place: usize) -> Outcome<TcpStream> {
+    let turn = place % usize::from(wanted.sources.max(1));
+    if turn == 0 {
+        return Ok(TcpStream::connect(wanted.server)?);
+    }
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
+    let source = Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(turn)?);
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    match socket.connect(&wanted.server.into()) {
+        // It is on its way, as it should be; how it ends is seen when the socket can be written.
+        Err(fault) if fault.raw_os_error() != Some(EINPROGRESS) => Err(fault.into()),
+        _ => Ok(TcpStream::from_std(socket.into())),
     }
 }
 
@@ -143,8 +165,18 @@ impl Swarm {
             }
             Order::Await { messages } => self.goal = Some(Goal::Messages(messages)),
             Order::Ids => output::line(&Reply { ids: self.shared.ids.clone(), ..self.reply.clone() })?,
+            Order::Leave => self.leave()?,
         }
         Ok(())
+    }
+
+    /// Ends every socket and forgets it.
+    fn leave(&mut self) -> Outcome<()> {
+        let streams = self.connections.drain(..).flatten().map(|connection| connection.stream);
+        leaving::end(streams, &mut self.shared.masker)?;
+        self.shared.ids.clear();
+        self.reply.ready = 0;
+        output::line(&self.reply)
     }
 
     /// Starts as many sockets as may be on their way.
@@ -178,7 +210,7 @@ impl Swarm {
                 Upgrade { target: &verified.path, host: &host, origin, subprotocol, token: Some(&token), key }.encode()
             }
         };
-        Ok(Connection::new(TcpStream::connect(wanted.server)?, request, nonce, host))
+        Ok(Connection::new(connect(wanted, place)?, request, nonce, host))
     }
 
     /// Serves one socket's readiness.

@@ -7,6 +7,7 @@
 mod connection;
 mod dialogue;
 mod event_loop;
+mod leaving;
 mod order;
 mod remote;
 mod requests;

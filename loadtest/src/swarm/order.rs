@@ -18,6 +18,8 @@ pub(crate) enum Order {
     },
     /// Name the connection ids that the server gave.
     Ids,
+    /// End every socket: a third of them with a closing handshake, a third by going, a third by a reset.
+    Leave,
 }
 
 /// Opens sockets.
@@ -29,6 +31,9 @@ pub(crate) struct Connect {
     pub sockets: usize,
     /// How many may be on their way at once.
     pub concurrency: usize,
+    /// Addresses to connect from, 127.0.0.1 and upward, in turn: a closed socket's port rests for a minute, and each address
+    /// has ports of its own.
+    pub sources: u8,
     /// What each does until it is ready.
     pub approach: Approach,
 }

@@ -94,6 +94,8 @@ fn unknown_kinds_and_newer_versions_are_data() {
     let unknown = |version, kind: &str| Decoded::Unknown { envelope, version, kind: kind.to_owned() };
     assert_eq!(decode(&later(1, "presence", &1)).unwrap(), unknown(1, "presence"));
     assert_eq!(decode(&later(2, "heartbeat", &"otherwise")).unwrap(), unknown(2, "heartbeat"));
+    assert!(decode(&later(2, "invalidate", &"otherwise")).unwrap().may_invalidate());
+    assert!(!decode(&later(2, "handover", &1)).unwrap().may_invalidate());
     let long = "ä".repeat(100);
     assert_eq!(decode(&later(1, &long, &1)).unwrap(), unknown(1, &"ä".repeat(16)));
 }

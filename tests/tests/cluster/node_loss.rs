@@ -27,8 +27,9 @@ async fn answers(cluster: &Cluster, node: usize, ids: &[String], status: u16) ->
     asked.filter(|found| std::future::ready(*found)).count().await
 }
 
+/// A node that is killed with `kill -9` is forgotten within the lease, and leaves nothing.
 #[tokio::test]
-async fn a_killed_node_is_forgotten_within_the_lease_and_leaves_nothing() {
+async fn records_expire() {
     let mut cluster = ClusterPlan::new().start().await;
     let empty = cluster.redis.keys("*").await;
     let stays = cluster.dial(1).verified().await;

@@ -294,7 +294,7 @@ async fn no_zombie_verified() {
 }
 
 #[tokio::test]
-async fn record_before_challenge() {
+async fn visitors_at_once_have_a_connection_and_a_challenge_each() {
     let node = start();
     let visitors = futures_util::future::join_all((0..50).map(|_| Visitor::arrive(&node))).await;
     let mut ids: Vec<&str> = visitors.iter().map(|visitor| visitor.id.as_str()).collect();

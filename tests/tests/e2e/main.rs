@@ -9,10 +9,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(clippy::print_stderr, reason = "tests say what they measured")]
 
+mod adversary;
 mod authorizer;
 mod binding;
 mod channels;
 mod config_cli;
+mod cross_site;
+mod csp_matrix;
 mod demo_page;
 mod domain_security;
 mod drain;
@@ -24,6 +27,7 @@ mod rfc6455;
 mod scale;
 mod sdk;
 mod secured_socket;
+mod seed_faults;
 mod signed;
 mod tls;
 mod tokens;

@@ -1,6 +1,8 @@
 //! The browser SDK in a real browser, under a policy that lets a page do next to nothing; and the form of the challenge
 //! that makes this possible, byte by byte.
 
+use std::process::Command;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_tests::browser::Browser;
@@ -174,6 +176,48 @@ async fn a_page_waits_as_long_as_a_draining_node_asks_for() {
     assert_eq!((&lost["code"], &lost["again"]), (&json!(1012), &json!(true)));
     assert!(lost["reason"].as_str().unwrap().starts_with("node restarts, reconnect in "), "{lost}");
     assert_eq!(browser.script("return connection.state").await, "waiting");
+}
+
+#[tokio::test]
+async fn a_worker_is_verified_as_a_page_is() {
+    let browser = Browser::start().await;
+    let port = Port::reserve();
+    let node = node_for(&port.origin());
+    let here = node.origin();
+    let story = STORY.replace("NODE", &format!("'{here}'"));
+    // It tells when it has ended, well or not.
+    let story = story.replace("story().catch(", "story().finally(() => setTimeout(() => postMessage(seen))).catch(");
+    let worker = format!("import {{ connect }} from '{here}/sdk/countersign.min.js'; {story}");
+    let html = format!(
+        "<!doctype html><link rel=icon href=data:,><script>\
+         const worker = new Worker(URL.createObjectURL(new Blob([{}], {{ type: 'text/javascript' }})), {{ type: 'module' }});\
+         worker.onmessage = ({{ data }}) => {{ globalThis.seen = data }};</script>",
+        json!(worker).to_string().replace("</", "<\\/")
+    );
+    let page = Page::serve(port, html);
+    browser.goto(&format!("{}/", page.origin())).await;
+    let seen = browser.until("the worker's story ends", "return globalThis.seen ?? null").await;
+    assert_eq!(seen["fault"], Value::Null, "{seen}");
+    assert_eq!(seen["call"], json!({ "status": 200, "body": { "greeting": "Hello" } }));
+    assert_eq!(node.authorize(seen["id"].as_str().unwrap()).await.status, 200);
+}
+
+#[test]
+fn a_program_of_node_js_is_verified_with_a_socket_and_a_key_of_its_own() {
+    let node = node_for("https://app.example");
+    let seen = outside_of_pages(&node, "");
+    assert_eq!((&seen["fault"], &seen["state"]), (&Value::Null, &json!("verified")), "{seen}");
+    assert_eq!((&seen["status"], &seen["body"]), (&json!(200), &json!({ "greeting": "Hello" })));
+    assert_eq!(seen["closed"]["code"], 1000);
+}
+
+/// What a program sees that uses the SDK outside of pages; with a mode, it asks for that.
+fn outside_of_pages(node: &Node, mode: &str) -> Value {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/js/sdk_client.mjs");
+    let output =
+        Command::new("node").args([script, &node.origin(), mode]).output().expect("`node` (18 or newer) is on the PATH");
+    let (told, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(&told).unwrap_or_else(|_| panic!("{told}{complaints}"))
 }
 
 #[tokio::test]

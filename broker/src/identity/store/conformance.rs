@@ -137,6 +137,28 @@ fn a_replaced_token_gets_its_successor_within_the_grace_and_ends_its_family_afte
     assert!(!one.revoke_session(&RefreshToken::random().unwrap(), 216).unwrap());
 }
 
+/// Refreshes so often that the first tokens are forgotten. A case of its own, since each store counts what it has kept afterwards.
+pub(super) fn refresh_without_end(store: &dyn UserStore) {
+    let rules = RefreshRules { grace_ms: 0, idle_ms: 1 << 40, lifetime_ms: 1 << 40, ..RULES };
+    let next = |token: &RefreshToken| match store.redeem(None, token, &rules, 2).unwrap() {
+        Redeemed::Session { token, .. } => token,
+        Redeemed::Refused => panic!("refused"),
+        Redeemed::Reused => panic!("reused"),
+    };
+    let first = begin(store, &add(store, "ada"), 1);
+    let second = next(&first);
+    let third = next(&second);
+    // All but the newest are replaced; of those, the second is the last to be forgotten.
+    let newest = (3..=TOKENS_OF_FAMILY_MAX + 1).fold(third.again(), |token, _| next(&token));
+    for forgotten in [&first, &second] {
+        assert!(matches!(store.redeem(None, forgotten, &rules, 3).unwrap(), Redeemed::Refused), "forgotten");
+    }
+    let newest = next(&newest);
+    assert!(matches!(store.redeem(None, &third, &rules, 3).unwrap(), Redeemed::Refused), "forgotten now");
+    assert_eq!(store.find_user("ada").unwrap().unwrap().generation, 0, "nothing of it was taken for theft");
+    assert!(matches!(store.redeem(None, &newest, &rules, 3).unwrap(), Redeemed::Session { .. }), "the newest stays good");
+}
+
 fn families_end_by_idleness_age_and_with_their_user(Pair { one, two }: &Pair) {
     let user = add(one.as_ref(), "ada");
     let (idle, used) = (begin(one.as_ref(), &user, 100), begin(one.as_ref(), &user, 100));

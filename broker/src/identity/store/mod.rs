@@ -101,6 +101,10 @@ pub(super) enum Redeemed {
     Reused,
 }
 
+/// Tokens that are kept of one family, the replaced ones included: whoever refreshes without end must not fill the store.
+/// A token replaced more often ago than this is unknown then: refused, but no longer a sign of theft.
+const TOKENS_OF_FAMILY_MAX: u64 = 1_000;
+
 /// When failures delay the next attempt, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LockoutRules {

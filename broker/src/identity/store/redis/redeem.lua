@@ -1,6 +1,6 @@
 local token, wanted, successor, sealed, rotate = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local grace, idle, lifetime, now, slack =
-  tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local grace, idle, lifetime, now, slack, tokens_max =
+  tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local family = find_family(token)
 if not family then return { 'refused' } end
 if now - family.created >= lifetime or now - family.last_used >= idle then return { 'refused' } end
@@ -19,9 +19,10 @@ if held[1] then
   end
   given = held[2]
 elseif rotate == '1' then
-  redis.call('HSET', token_key(token), 'replaced', ARGV[9], 'sealed', sealed)
+  redis.call('HSET', token_key(token), 'replaced', ARGV[9], 'sealed', sealed, 'after', successor)
   redis.call('HSET', token_key(successor), 'family', family.id, 'before', token)
   redis.call('PEXPIRE', token_key(successor), whole(remaining + slack))
+  forget_oldest(family.id, token, tokens_max)
   given = sealed
 end
 -- Whoever uses a successor has got it.

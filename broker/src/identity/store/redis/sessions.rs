@@ -3,7 +3,7 @@ use redis::Value;
 use super::users::{Fields, read_user};
 use super::{RedisStore, SLACK_MS, read, script};
 use crate::identity::random::{base64url, from_base64url, random_bytes};
-use crate::identity::store::{Redeemed, RefreshRules, RefreshToken, Sessions, StoreError, User};
+use crate::identity::store::{Redeemed, RefreshRules, RefreshToken, Sessions, StoreError, TOKENS_OF_FAMILY_MAX, User};
 
 impl Sessions for RedisStore {
     fn begin_family(
@@ -32,7 +32,10 @@ impl Sessions for RedisStore {
         let successor = RefreshToken::random()?;
         let mut arguments = vec![name_of(token), name.unwrap_or_default().to_owned()];
         arguments.extend([name_of(&successor), base64url(&token.seal(&successor)), u8::from(rules.rotate).to_string()]);
-        arguments.extend([rules.grace_ms, rules.idle_ms, rules.lifetime_ms, now, SLACK_MS].map(|number| number.to_string()));
+        arguments.extend(
+            [rules.grace_ms, rules.idle_ms, rules.lifetime_ms, now, SLACK_MS, TOKENS_OF_FAMILY_MAX]
+                .map(|number| number.to_string()),
+        );
         let answer: Vec<Value> = self.run(&script::REDEEM, arguments)?;
         let mut answer = answer.into_iter();
         let mut next = || answer.next().ok_or(StoreError::Spoiled("an answer"));

@@ -2,8 +2,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::config::Millis;
-use crate::identity::store::conformance::{Pair, check};
-use crate::identity::store::{NewUser, PasswordState, Redeemed, RefreshToken, Sessions as _, Users as _};
+use crate::identity::store::conformance::{Pair, check, refresh_without_end};
+use crate::identity::store::{NewUser, PasswordState, Redeemed, RefreshToken, Sessions as _, TOKENS_OF_FAMILY_MAX, Users as _};
 use crate::link::testing::{TestRedis, settings};
 
 const RULES: RefreshRules = RefreshRules { rotate: true, grace_ms: 10, idle_ms: 1_000, lifetime_ms: 2_000 };
@@ -34,6 +34,28 @@ async fn the_store_in_redis_keeps_its_promises() {
         let open = || Box::new(open(&redis, &format!("case-{number}")));
         Pair { one: open(), two: open() }
     });
+}
+
+#[actix_web::test]
+async fn refreshing_without_end_keeps_a_bounded_number_of_tokens() {
+    let Some(redis) = TestRedis::start().await else { return };
+    refresh_without_end(&open(&redis, "endless"));
+    assert_eq!(redis.ask(&["KEYS", "*:token:*"]).await.len() as u64, TOKENS_OF_FAMILY_MAX);
+}
+
+#[actix_web::test]
+async fn a_family_that_does_not_know_its_oldest_token_is_bounded_from_there() {
+    let Some(redis) = TestRedis::start().await else { return };
+    let store = open(&redis, "earlier");
+    let first = store.begin_family(&add(&store, "ada"), "jti", &RULES, 1).unwrap().unwrap();
+    let family = redis.ask(&["KEYS", "*:family:*"]).await.concat();
+    redis.ask(&["HDEL", &family, "oldest", "tokens"]).await;
+    let second = next(&store, &first, 2);
+    assert_eq!(redis.ask(&["HGET", &family, "tokens"]).await, ["2"]);
+    // What it takes for its oldest is gone.
+    redis.ask(&["HSET", &family, "oldest", "gone", "tokens", "1000"]).await;
+    next(&store, &second, 3);
+    assert_eq!(redis.ask(&["HGET", &family, "tokens"]).await, ["2"]);
 }
 
 #[actix_web::test]

@@ -4,7 +4,7 @@
 -- users           sorted set of score 0: every name, in order
 -- sub:<sub>       the name of a subject
 -- family:<id>     hash, ends by itself; good while its `era` is the user's
--- token:<hash>    hash, ends by itself: its family, and what replaced it
+-- token:<hash>    hash, ends by itself: its family, what replaced it, and the tokens before and after it
 -- lockout:<name>  hash, ends by itself: failures, and until when the name is locked
 -- lockouts        sorted set of names by their last attempt
 -- revision        counts revocations
@@ -59,6 +59,23 @@ local function find_family(hash)
   local name = redis.call('GET', root .. 'sub:' .. found[1])
   if not name or redis.call('HGET', user_key(name), 'era') ~= found[5] then return nil end
   return { id = id, name = name, origin_jti = found[2], created = tonumber(found[3]), last_used = tonumber(found[4]) }
+end
+
+-- Counts the token that has just come to a family, and forgets the oldest if there are too many. Each token names the one after
+-- it, so that this needs no list. A family that does not know its oldest (it is of an earlier version, or Redis has lost it)
+-- counts from here.
+local function forget_oldest(id, replaced, tokens_max)
+  local key = family_key(id)
+  local oldest = redis.call('HGET', key, 'oldest')
+  if not oldest or redis.call('EXISTS', token_key(oldest)) == 0 then
+    oldest = replaced
+    redis.call('HSET', key, 'oldest', replaced, 'tokens', '1')
+  end
+  if redis.call('HINCRBY', key, 'tokens', 1) > tokens_max then
+    redis.call('HSET', key, 'oldest', redis.call('HGET', token_key(oldest), 'after'))
+    redis.call('DEL', token_key(oldest))
+    redis.call('HINCRBY', key, 'tokens', -1)
+  end
 end
 
 -- The family stays, marked: a second copy of an old token must not end the user's next sessions again.
