@@ -78,7 +78,7 @@ pub(super) struct Ground {
 /// An event that an effect brought forth.
 pub(super) enum Followup {
     /// The challenge is made.
-    Issued(ChallengeFrame),
+    Issued(Box<ChallengeFrame>),
     /// It could not be.
     IssueFailed,
 }
@@ -95,7 +95,7 @@ impl Connection {
         open.session.on(event, &mut Wiring { ground: &mut open.ground, ctx });
         while let Some(followup) = open.ground.followups.pop_front() {
             let event = match followup {
-                Followup::Issued(frame) => Event::Issued(frame),
+                Followup::Issued(frame) => Event::Issued(*frame),
                 Followup::IssueFailed => Event::IssueFailed,
             };
             open.session.on(event, &mut Wiring { ground: &mut open.ground, ctx });

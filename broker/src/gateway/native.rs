@@ -386,8 +386,11 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(hello(r#""vm","source""#, ""), (OfferedForms { vm: true, source: true }, Mode::Bearer));
-        assert_eq!(hello(r#""vm","hologram""#, r#","mode":"proof""#), (OfferedForms { vm: true, source: false }, Mode::Proof));
+        assert_eq!(hello(r#""vm","source""#, ""), (OfferedForms { vm: true, source: true, frame: false }, Mode::Bearer));
+        assert_eq!(
+            hello(r#""vm","hologram""#, r#","mode":"proof""#),
+            (OfferedForms { vm: true, source: false, frame: false }, Mode::Proof)
+        );
         assert_eq!(
             request(&format!(
                 r#"{{"id":1,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://a","topOrigin":"https://b","mac":"{nonce}","signature":"{}"}}"#,

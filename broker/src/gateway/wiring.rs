@@ -107,7 +107,7 @@ impl Effects for Wiring<'_> {
         let followup = match issued {
             Ok((frame, issued, held)) => {
                 (self.ground.issued, self.ground.held) = (Some(issued), held);
-                Followup::Issued(frame)
+                Followup::Issued(Box::new(frame))
             }
             Err(error) => {
                 tracing::error!(connection = ?live.id, %error, "challenge could not be made");

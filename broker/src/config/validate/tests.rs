@@ -52,6 +52,8 @@ fn paths_are_plain_and_do_not_clash() {
     check("management.on_public_listener = true\ngateway.path = '/api/v1/ws'", "gateway.path");
     check("gateway.path = '/.well-known/jwks.json'", "gateway.path");
     check("gateway.path = '/sdk/socket'", "gateway.path");
+    check("challenge.forms = ['frame']\ngateway.path = '/challenge/socket'", "gateway.path");
+    assert!(keys("gateway.path = '/challenge/socket'").is_empty());
     assert!(keys("gateway.path = '/'").is_empty());
     assert!(keys("gateway.path = '/authorized'").is_empty());
     assert!(keys("gateway.path = '/sdks'").is_empty());
