@@ -21,3 +21,4 @@ pub mod program_key;
 pub mod registry;
 pub mod sdk;
 pub mod telemetry;
+pub mod ticket;

@@ -196,7 +196,7 @@ fn hello(text: &str) -> Option<Request> {
     let [vm, source, frame] = [ChallengeForm::Vm, ChallengeForm::Source, ChallengeForm::Frame].map(has);
     let offered = OfferedForms { vm, source, frame };
     let key = PageKey::parse(base64url(&key)?)?;
-    let hello = Hello { nonce: base64url(&nonce)?, digest: hello_digest(text), key, mode };
+    let hello = Hello { nonce: base64url(&nonce)?, digest: hello_digest(text), key, wish: mode, mode };
     Some(Request::Hello { offered, hello })
 }
 
@@ -298,6 +298,15 @@ pub enum Push<'a> {
     Verified {
         /// What the connection's REST calls carry from now on.
         connection_id: ConnectionId,
+    },
+    /// What the page's REST calls show from now on, until the next.
+    Ticket {
+        /// The ticket.
+        ticket: &'a str,
+        /// The nonce for proofs, base64url.
+        nonce: &'a str,
+        /// Milliseconds from now until the ticket expires.
+        expires_in_ms: u64,
     },
     /// The answer was wrong or late, and the connection stays open and unverified.
     ChallengeFailed,

@@ -104,6 +104,10 @@ impl Effects for Recorder {
         !self.closed_elsewhere
     }
 
+    fn start_tickets(&mut self) {
+        self.act("start tickets");
+    }
+
     fn raise_limits(&mut self) {
         self.act("raise limits");
     }
@@ -304,6 +308,7 @@ fn verified() -> String {
         ! raise limits
         < {{"id":2,"ok":{{}}}}
         < {{"event":"verified","connectionId":"ID"}}
+        ! start tickets
         "#
     )
 }
