@@ -17,7 +17,7 @@ mod layout;
 mod message;
 mod wire;
 
-pub use ask::{Answer, Ask, ProofQuestion, ProofVerdict, Question, Reply};
+pub use ask::{Answer, Ask, ProgramQuestion, ProofQuestion, ProofVerdict, Question, Reply};
 pub use channel::{ChannelName, ChannelNameError};
 pub use id::{ConnectionId, Generation, IdError, NodeId};
 pub use layout::{Layout, PrefixError, Topic};
