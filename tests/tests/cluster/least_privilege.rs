@@ -12,8 +12,8 @@ use serde_json::json;
 /// Commands that need no permission, and those of the tests themselves.
 const OTHERS: [&str; 9] = ["hello", "auth", "acl|log", "config|resetstat", "info", "keys", "client|kill", "quit", "replconf"];
 
-/// Commands for what a test cannot bring about in a moment: bounds that are reached, sessions that have run out.
-const RARE: [&str; 4] = ["zpopmin", "zcard", "zrangebyscore", "zremrangebyscore"];
+/// Commands for what a test cannot bring about in a moment: bounds that are reached, sessions that have run out, sentinels.
+const RARE: [&str; 5] = ["role", "zpopmin", "zcard", "zrangebyscore", "zremrangebyscore"];
 /// Users in Redis too.
 const POOL: &str = "[identity.pool]\nstore = \"redis\"\nissuer = \"https://ws.example.com\"";
 /// A user's password, and the next one.

@@ -5,7 +5,7 @@
 //! closed is denied everywhere ([`revocation`]), a killed node is forgotten ([`node_loss`]), Redis may go and come back in any
 //! state ([`redis_loss`]), or be replaced by sentinels ([`failover`]), one node may lose its way
 //! to it ([`partition`]), a slow one delays nobody ([`slow_redis`]), a node needs no right that it is not given
-//! ([`least_privilege`]), one command starts it all ([`local_cluster`]), and nodes of a
+//! ([`least_privilege`]), a ticket is good everywhere and a proof once ([`tickets`]), one command starts it all ([`local_cluster`]), and nodes of a
 //! later version may join ([`two_versions`]), and a user that ends does so on all of them ([`users`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(clippy::print_stderr, reason = "tests say what they measured")]
@@ -20,5 +20,6 @@ mod partition;
 mod redis_loss;
 mod revocation;
 mod slow_redis;
+mod tickets;
 mod two_versions;
 mod users;

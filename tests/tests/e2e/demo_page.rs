@@ -37,7 +37,7 @@ async fn a_node_without_configuration_shows_the_whole_flow() {
     browser.until("the close button is ready", "return !document.getElementById('close').disabled").await;
     browser.screenshot("demo-verified").await;
     let id = browser.script("return document.getElementById('connection').textContent").await;
-    assert_eq!(node.authorize(id.as_str().unwrap()).await.status, 200);
+    assert_eq!(node.authorize(id.as_str().unwrap()).await.status, 401, "the id alone is not enough");
 
     browser.click("#close").await;
     done(&browser, "close").await;
