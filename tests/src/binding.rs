@@ -3,7 +3,9 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -165,8 +167,39 @@ fn solve_puzzle([challenge, nonce, thumbprint]: &[Vec<u8>; 3], bits: u8, place: 
     (0..=u32::MAX).find(solves).expect("there is one")
 }
 
+impl View {
+    /// Has the node's key of this pin signed the challenge, as this page sees it?
+    ///
+    /// # Panics
+    /// If the challenge is none, or the pin is no point.
+    #[must_use]
+    pub fn is_signed(&self, challenge: &Value, pin: &str) -> bool {
+        let text = |member: &str| challenge[member].as_str().unwrap_or_default();
+        let number = |member: &str| u32::try_from(challenge[member].as_u64().expect("a number")).expect("32 bits");
+        let signer = URL_SAFE_NO_PAD.encode(sha256(&bytes(pin)));
+        // A frame fetches the program; the page has its hash.
+        let program = challenge["programHash"].as_str().map_or_else(|| sha256(text("program").as_bytes()), bytes);
+        let message = laid_out(&[
+            b"countersign/frame/v1",
+            signer.as_bytes(),
+            self.host.as_bytes(),
+            &sha256(self.hello.as_bytes()),
+            &bytes(&self.connection),
+            &bytes(text("challenge")),
+            &number("epoch").to_be_bytes(),
+            text("form").as_bytes(),
+            &bytes(text("nonce")),
+            &program,
+            text("mode").as_bytes(),
+            &number("answerMs").to_be_bytes(),
+        ]);
+        let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes(pin)).expect("a point");
+        text("signer") == signer && key.verify_sig(&message, &bytes(text("signature"))).is_ok()
+    }
+}
+
 /// Fields with their places and lengths before them.
-fn laid_out(fields: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn laid_out(fields: &[&[u8]]) -> Vec<u8> {
     let field = |(tag, field): (usize, &&[u8])| {
         let (tag, length) = (u8::try_from(tag).expect("few fields"), u32::try_from(field.len()).expect("short fields"));
         [&[tag], length.to_be_bytes().as_slice(), field].concat()
@@ -179,10 +212,10 @@ fn lane(value: &Value) -> [u8; 4] {
     i32::try_from(value.as_i64().expect("an integer")).expect("32 bits").to_be_bytes()
 }
 
-fn bytes(text: &str) -> Vec<u8> {
+pub(crate) fn bytes(text: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text).expect("base64url")
 }
 
-fn sha256(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
     digest(&SHA256, bytes).as_ref().to_vec()
 }

@@ -12,6 +12,8 @@
 //! - [`work`]: puzzles that a busy node asks for beside the program; a rate limiter.
 //! - [`files`]: what pages ship, of which a program may have to read a part.
 //! - [`issue`]: a fresh challenge and the answer to expect.
+//! - [`frame`]: what is signed of a challenge.
+//! - [`held`]: programs that wait for a frame to fetch them.
 //! - [`answer`], [`verdict`]: a client's claim, and the one judgement on it.
 //! - [`session`]: the actor that holds the expected answer until a verdict.
 //! - [`permits`], [`failures`]: the bounds on challenges that are pending, and on those that fail.
@@ -26,7 +28,9 @@ mod bytecode;
 mod evaluate;
 mod failures;
 mod files;
+mod frame;
 mod generate;
+mod held;
 mod instruction;
 mod issue;
 mod lanes;
@@ -53,7 +57,9 @@ pub use bytecode::{BytecodeError, Disguise};
 pub use evaluate::{EvaluateError, evaluate};
 pub use failures::{FailureRates, FailuresOf, TooManyFailures};
 pub use files::{FileQuestion, Files, FilesError};
+pub use frame::{FrameSignature, ProgramFrame, Signing};
 pub use generate::{Constants, Shape, ShapeError, generate};
+pub use held::{HeldProgram, HeldPrograms, ProgramHandle};
 pub use instruction::{Binary, Instruction, Odd, Register, Shift, ShiftBy, Unary};
 pub use issue::{Decoy, IssueError, Issued, Issuer};
 pub use lanes::Lanes;

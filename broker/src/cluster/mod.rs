@@ -3,7 +3,9 @@
 //! - [`Bus`]: what a node can say; [`BusListener`]: what it does with what it hears.
 //! - [`LocalBus`]: the bus of one node, or of several in one process.
 //! - [`RedisBus`]: the bus of a cluster.
+//! - [`Asker`]: a question to one node, and its answer.
 
+mod ask;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod local;
@@ -13,6 +15,7 @@ use async_trait::async_trait;
 use countersign_node_proto::{ChannelName, NodeId, NodeMessage, Publication};
 use std::time::Duration;
 
+pub use ask::{AskError, Asker};
 pub use local::{LocalBus, LocalExchange};
 pub use redis::RedisBus;
 
@@ -61,6 +64,12 @@ pub trait Bus: Send + Sync + 'static {
 
     /// How long the stream of this bus has been silent without proof that it is alive.
     fn silence(&self) -> Duration;
+
+    /// How long anything that this node may want to hear, channels included, has gone without proof that it would be heard.
+    /// Never below [`Bus::silence`].
+    fn unproven(&self) -> Duration {
+        self.silence()
+    }
 
     /// Has this node been heard lately, so that its lease surely lives? What is remembered of the connections of one that
     /// has not must be looked up again: it may have died without a word. True where nodes cannot die one by one.

@@ -16,7 +16,7 @@ use super::shared::Worker;
 use super::supervisor::Admission;
 use super::vitals::Vitals;
 use super::wiring::Wiring;
-use crate::challenge::{Binding, Concluded, Issued, PendingPermit, SessionHandle};
+use crate::challenge::{Binding, Concluded, HeldProgram, Issued, PendingPermit, SessionHandle};
 use crate::close::CloseReason;
 use crate::edge::SocketControl;
 use crate::hub::encode_post;
@@ -65,6 +65,8 @@ pub(super) struct Ground {
     /// Events that effects brought forth; handled after the one that caused them.
     pub(super) followups: VecDeque<Followup>,
     pub(super) issued: Option<Issued>,
+    /// Its program, where a frame is to fetch it.
+    pub(super) held: Option<HeldProgram>,
     pub(super) permit: Option<PendingPermit>,
     /// What every challenge of a native client is bound to.
     pub(super) binding: Option<Arc<Binding>>,
@@ -81,7 +83,7 @@ pub(super) struct Ground {
 /// An event that an effect brought forth.
 pub(super) enum Followup {
     /// The challenge is made.
-    Issued(ChallengeFrame),
+    Issued(Box<ChallengeFrame>),
     /// It could not be.
     IssueFailed,
 }
@@ -98,7 +100,7 @@ impl Connection {
         open.session.on(event, &mut Wiring { ground: &mut open.ground, ctx });
         while let Some(followup) = open.ground.followups.pop_front() {
             let event = match followup {
-                Followup::Issued(frame) => Event::Issued(frame),
+                Followup::Issued(frame) => Event::Issued(*frame),
                 Followup::IssueFailed => Event::IssueFailed,
             };
             open.session.on(event, &mut Wiring { ground: &mut open.ground, ctx });
@@ -270,6 +272,7 @@ impl Open {
             counted_as: ConnectionStateLabel::Accepted,
             followups: VecDeque::new(),
             issued: None,
+            held: None,
             permit,
             binding: None,
             challenge: None,

@@ -74,8 +74,8 @@ async fn judge(gateway: &Arc<Gateway>, request: &HttpRequest) -> Result<(Handsha
         Some(token) => Some(verify(gateway, token).await?),
         None => None,
     };
-    let subject = principal.as_ref().map(|principal| principal.subject.as_str());
-    let admission = gateway.supervisor.admit(address, subject).map_err(refused)?;
+    let whose = principal.as_ref().map(|principal| (principal.issuer.as_str(), principal.subject.as_str()));
+    let admission = gateway.supervisor.admit(address, whose).map_err(refused)?;
     let permit = claimant.map(|claimant| gateway.permits.try_acquire(claimant)).transpose();
     let permit = permit.map_err(|_full| HandshakeRefusal::CHALLENGES_FULL)?;
     Ok((asked, Won { principal, admission, permit }))

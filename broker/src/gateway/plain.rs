@@ -282,6 +282,8 @@ mod tests {
             work: None,
             file: None,
             program: "function(keys){}".into(),
+            program_hash: None,
+            signature: None,
             decoy: Decoy { index: 3, token: "decoy".into() },
         };
         assert_eq!(executable(&frame), r#"{"token":"decoy","func":"function(keys){}","index":3}"#);

@@ -14,8 +14,12 @@ use super::request::Token;
 use super::session::{ChallengeFrame, Effects, Event, PublishError, SubscribeError};
 use super::shared::Gateway;
 use super::template::TemplateError;
+use super::tickets::TicketPushes;
 use crate::backoff::Backoff;
-use crate::challenge::{Answer, Binding, ChallengeSession, Claimant, Hello, Pending, Work};
+use crate::challenge::{
+    Answer, Binding, ChallengeSession, Claimant, HeldProgram, Hello, IssueError, Issued, Pending, ProgramHandle, Work,
+    program_digest,
+};
 use crate::close::CloseReason;
 use crate::config::{ChallengeForm, Mode};
 use crate::hub;
@@ -95,7 +99,7 @@ impl Effects for Wiring<'_> {
         let binding = hello.map(|hello| Arc::new(Binding { hello, host: Arc::clone(host) }));
         if let Some(Binding { hello, .. }) = binding.as_deref() {
             // A session asks once, so this is the first binding.
-            live.bind(Bound { key: hello.key.clone(), mode: hello.mode });
+            live.bind(Bound { key: hello.key.clone(), mode: hello.wish });
         }
         self.ground.binding = binding;
         self.make_challenge(form, 0);
@@ -118,8 +122,8 @@ impl Effects for Wiring<'_> {
         let sent_at = received_at();
         let deadline = sent_at + gateway.session.challenge.answer_timeout_ms.duration();
         let pending = Pending::new(self.ground.live.id, &issued, sent_at, deadline);
-        let to = self.ctx.address().recipient();
-        self.ground.challenge = Some(ChallengeSession::open(pending, permit, to, Arc::clone(&gateway.metrics)));
+        let (held, to) = (self.ground.held.take(), self.ctx.address().recipient());
+        self.ground.challenge = Some(ChallengeSession::open(pending, permit, held, to, Arc::clone(&gateway.metrics)));
         // A connection that is challenged again stays what it is.
         if self.ground.live.advance(ConnectionState::Challenged) {
             self.ground.count_as(ConnectionStateLabel::Challenged);
@@ -135,7 +139,9 @@ impl Effects for Wiring<'_> {
     fn mark_verified(&mut self) -> bool {
         let verified = self.ground.live.advance(ConnectionState::Verified);
         if verified {
-            self.ground.worker.gateway.keeper.verify(self.ground.live.id, self.ground.live.generation);
+            let live = &self.ground.live;
+            let mode = live.bound().map(|bound| bound.mode).unwrap_or_default();
+            self.ground.worker.gateway.keeper.verify(live.id, live.generation, mode);
             self.ground.count_as(ConnectionStateLabel::Verified);
             challenge_in_time(self.ground.worker.gateway.session.challenge.again.every_seconds.duration(), self.ctx);
         }
@@ -155,6 +161,14 @@ impl Effects for Wiring<'_> {
         let first = limits.unverified_message_max_bytes;
         vitals.inbound().set_limits(first.min(limits.frame_max_bytes), first.min(limits.message_max_bytes));
         self.ground.count_as(ConnectionStateLabel::Lapsed);
+    }
+
+    fn start_tickets(&mut self) {
+        let Ground { worker, vitals, live, .. } = &*self.ground;
+        if worker.gateway.tickets.serves(live) {
+            let pushes = TicketPushes::new(Arc::clone(live), Arc::clone(&worker.gateway.tickets));
+            worker.watchdog.start_tickets(vitals, pushes);
+        }
     }
 
     fn raise_limits(&mut self) {
@@ -213,23 +227,17 @@ impl Wiring<'_> {
     fn make_challenge(&mut self, form: ChallengeForm, epoch: u32) {
         let Ground { worker, live, binding, permit, .. } = &*self.ground;
         let mode = binding.as_ref().map_or(Mode::Bearer, |binding| binding.hello.mode);
-        let issued = worker.gateway.issuer.issue(live.id, epoch, live.origin.as_deref(), form, binding.as_ref());
         let work = permit.as_ref().and_then(|permit| Work::under(permit.load(), &worker.gateway.session.challenge.work));
-        let followup = match issued.map(|issued| issued.with_work(work)) {
-            Ok(issued) => {
-                let frame = ChallengeFrame {
-                    challenge_id: *issued.challenge_id.as_bytes(),
-                    epoch: issued.epoch,
-                    server_nonce: issued.server_nonce,
-                    form: issued.form,
-                    program: issued.program.clone(),
-                    mode,
-                    work: issued.work(),
-                    file: issued.file().cloned(),
-                    decoy: issued.decoy.clone(),
-                };
-                self.ground.issued = Some(issued);
-                Followup::Issued(frame)
+        let issued = worker.gateway.issuer.issue(live.id, epoch, live.origin.as_deref(), form, binding.as_ref());
+        let issued = issued.and_then(|issued| {
+            let issued = issued.with_work(work);
+            let held = hold(&worker.gateway, &issued)?;
+            Ok((challenge_frame(&issued, mode, held.as_ref()), issued, held))
+        });
+        let followup = match issued {
+            Ok((frame, issued, held)) => {
+                (self.ground.issued, self.ground.held) = (Some(issued), held);
+                Followup::Issued(Box::new(frame))
             }
             Err(error) => {
                 tracing::error!(connection = ?live.id, %error, "challenge could not be made");
@@ -253,6 +261,32 @@ fn challenge_in_time(every: Duration, ctx: &mut WebsocketContext<Connection>) {
     });
 }
 
+/// Keeps the program of the form `frame` to be fetched.
+fn hold(gateway: &Gateway, issued: &Issued) -> Result<Option<HeldProgram>, IssueError> {
+    if issued.form != ChallengeForm::Frame {
+        return Ok(None);
+    }
+    let handle = ProgramHandle::draw(gateway.node)?;
+    Ok(Some(gateway.held.hold(handle, issued.program.clone())))
+}
+
+/// A challenge as it goes to the client.
+fn challenge_frame(issued: &Issued, mode: Mode, held: Option<&HeldProgram>) -> ChallengeFrame {
+    ChallengeFrame {
+        challenge_id: *issued.challenge_id.as_bytes(),
+        epoch: issued.epoch,
+        server_nonce: issued.server_nonce,
+        form: issued.form,
+        program: held.map_or_else(|| issued.program.clone(), |held| held.handle().encode()),
+        program_hash: held.map(|_| program_digest(&issued.program)),
+        mode,
+        signature: issued.signature.clone(),
+        work: issued.work(),
+        file: issued.file().cloned(),
+        decoy: issued.decoy.clone(),
+    }
+}
+
 /// The registry's entry of a connection that just opened.
 pub(super) fn entry(gateway: &Gateway, live: &LiveConnection) -> Entry {
     let principal = live.principal();
@@ -262,9 +296,11 @@ pub(super) fn entry(gateway: &Gateway, live: &LiveConnection) -> Entry {
         node: gateway.node,
         generation: live.generation,
         expires_at: principal.as_ref().filter(|_| expires).map(|principal| principal.expires_at),
+        issuer: principal.as_ref().map(|principal| principal.issuer.clone()),
         principal: principal.map(|principal| principal.subject.clone()),
         origin: live.origin.clone(),
         verified: false,
+        mode: Mode::default(),
         connected_at_ms: live.connected_at_ms,
         last_active_ms: live.connected_at_ms,
         subscriptions: Vec::new(),

@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
-use countersign_node_proto::{NodeId, NodeMessage};
+use countersign_node_proto::{Ask, NodeId, NodeMessage, Question, Reply};
 
 use crate::authorizer::Authorizer;
-use crate::cluster::BusListener;
+use crate::challenge::HeldPrograms;
+use crate::cluster::{Asker, BusListener};
 use crate::hub::Hub;
 use crate::management::Disconnector;
 use crate::registry::LiveConnections;
@@ -14,6 +15,8 @@ pub(super) struct Hearing {
     pub(super) live: Arc<LiveConnections>,
     pub(super) authorizer: Arc<Authorizer>,
     pub(super) disconnector: Arc<Disconnector>,
+    pub(super) asker: Arc<Asker>,
+    pub(super) held: Arc<HeldPrograms>,
 }
 
 impl BusListener for Hearing {
@@ -34,6 +37,15 @@ impl BusListener for Hearing {
                 self.disconnector.disconnect_here(&order);
             }
             NodeMessage::Invalidate(what) => self.authorizer.invalidate(&what),
+            NodeMessage::Ask(Ask { number, question }) => {
+                let (authorizer, held) = (Arc::clone(&self.authorizer), Arc::clone(&self.held));
+                self.asker.answer(from, number, move || match question {
+                    Question::Proof(proof) => Reply::Proof(authorizer.answer(&proof)),
+                    Question::Program(program) => Reply::Program(held.take_by_text(&program.handle)),
+                    Question::Unknown => Reply::NotUnderstood,
+                });
+            }
+            NodeMessage::Answer(answer) => self.asker.answered(from, answer),
         }
     }
 

@@ -11,21 +11,23 @@ use tokio::sync::Semaphore;
 
 use super::NodeError;
 use super::apps::AppParts;
-use super::backplane::{Attached, Backplane};
+use super::backplane::Backplane;
 use super::hearing::Hearing;
 use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, TokenCheck, TokenProblem};
-use crate::challenge::{Files, Issuer, PendingPermits};
+use crate::challenge::{Files, HeldPrograms, Issuer, PendingPermits, Signing};
 use crate::close::CloseReason;
-use crate::cluster::Bus;
-use crate::config::{ServerSettings, Settings, TlsSettings};
+use crate::cluster::{Asker, Bus};
+use crate::config::{ChallengeForm, ServerSettings, Settings, TlsSettings};
 use crate::edge::{self, ClientAddress, Cors, HostList, ListenerSpec, Origin, OriginList, Tls};
+use crate::frame_page::{FramePage, Programs};
 use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
 use crate::hub::{Hub, Publisher};
-use crate::identity::{self, Clock, Identity, Principal, TokenRefusal, TokenVerifier};
+use crate::identity::{self, Clock, Identity, Principal, ProgramKeys, TokenRefusal, TokenVerifier};
 use crate::link::Task;
 use crate::management::{ApiKeys, Disconnector, Management};
 use crate::registry::{LeaseKeeper, LiveConnections, RegistryKeeper};
 use crate::telemetry::{Health, Metrics};
+use crate::ticket::TicketOffice;
 
 /// Threads of the administrative server: few, and never those of the sockets.
 const ADMIN_WORKERS: usize = 2;
@@ -58,7 +60,7 @@ pub struct Node {
 struct Standing {
     lease: Arc<LeaseKeeper>,
     holding: EndOnDrop,
-    maintenance: Option<Task>,
+    maintenance: Vec<Task>,
 }
 
 /// A server and the task that drives it.
@@ -88,12 +90,27 @@ impl Node {
         let metrics = Arc::new(Metrics::new());
         let health = Health::new();
         let node = draw_node_id()?;
-        let attached = backplane.attach(node, &metrics);
+        let attached = backplane.attach(node, &metrics)?;
         let live = Arc::<LiveConnections>::default();
         let identity = Arc::new(start_identity(&settings, &metrics, gateway_address, &live)?);
         let origins = Arc::new(origin_list(&settings, gateway_address));
         let cors = Cors::new(Arc::clone(&origins), &settings.authorizer.header);
-        let authorizer = Arc::new(authorizer(&settings, node, &attached, &live, identity.verifier(), &metrics));
+        let keys = Arc::clone(&attached.keys);
+        let tickets = TicketOffice::new(&settings, node, keys, Clock::system(), Arc::clone(&metrics));
+        let answer_timeout = settings.authorizer.registry_timeout_ms.duration();
+        let asker = Asker::new(Arc::clone(&attached.bus), answer_timeout, Arc::clone(&metrics));
+        let parts = AuthorizerParts {
+            node,
+            live: Arc::clone(&live),
+            registry: Arc::clone(&attached.registry),
+            bus: Arc::clone(&attached.bus),
+            tokens: Arc::new(PoolAndIssuers(identity.verifier())),
+            tickets: Arc::clone(&tickets),
+            asker: Arc::clone(&asker),
+            metrics: Arc::clone(&metrics),
+            expiry_ends_connection: settings.gateway.token.expiry_ends_connection,
+        };
+        let authorizer = Arc::new(Authorizer::new(&settings.authorizer, parts));
         let hub_queue_max = settings.gateway.limits.hub_queue_max_bytes;
         let hub = Hub::new(Arc::clone(&attached.bus), hub_queue_max, Arc::clone(&metrics));
         let keeper = RegistryKeeper::new(Arc::clone(&attached.registry), Arc::clone(&attached.bus));
@@ -123,13 +140,18 @@ impl Node {
         let keys = ApiKeys::load(&settings.management, &server.data_dir)?;
         let body_max = server.request_body_max_bytes;
         let management = Management::new(keys, publisher.clone(), Arc::clone(&disconnector), cors.clone(), body_max);
+        let held = Arc::<HeldPrograms>::default();
         attached.listen(Arc::new(Hearing {
             hub: Arc::clone(&hub),
             live: Arc::clone(&live),
             authorizer: Arc::clone(&authorizer),
             disconnector,
+            asker: Arc::clone(&asker),
+            held: Arc::clone(&held),
         }));
         attached.listening().await;
+        let programs = Programs::new(node, Arc::clone(&held), asker);
+        let frame = settings.challenge.offers(ChallengeForm::Frame).then(|| FramePage::new(&origins, programs));
         let gateway = Arc::new(Gateway {
             settings: settings.gateway.clone(),
             session: Arc::new(SessionConfig::compile(&settings).map_err(NodeError::Compile)?),
@@ -140,7 +162,9 @@ impl Node {
             addresses: ClientAddress::new(server.trusted_proxies.clone()),
             supervisor: ConnectionSupervisor::new(settings.gateway.limits.clone(), live, Arc::clone(&metrics)),
             verifier: identity.verifier(),
-            issuer: Issuer::new(settings.challenge.program_operations)?.asking_about(Files::load(&settings.challenge)?),
+            tickets,
+            issuer: issuer(&settings)?.asking_about(Files::load(&settings.challenge)?),
+            held,
             permits: PendingPermits::new(&settings.challenge, std::time::Instant::now(), Arc::clone(&metrics)),
             handshakes: Semaphore::new(settings.gateway.limits.handshakes_in_flight_max),
             keeper,
@@ -152,6 +176,7 @@ impl Node {
             generations: AtomicU64::new(Clock::system().millis()),
         });
         let parts = AppParts {
+            frame,
             authorize: AuthorizeEndpoint::new(&settings.authorizer, authorizer, cors.clone()),
             settings: Arc::clone(&settings),
             gateway: Arc::clone(&gateway),
@@ -289,33 +314,27 @@ fn start_identity(
     Ok(Identity::start(settings, Arc::clone(metrics), listen, revoked)?)
 }
 
+/// Makes challenges, and signs those that are to be signed.
+fn issuer(settings: &Settings) -> Result<Issuer, NodeError> {
+    let challenge = &settings.challenge;
+    let issuer = Issuer::new(challenge.program_operations)?;
+    if !ChallengeForm::ALL.iter().any(|form| challenge.offers(*form) && challenge.sign_programs.covers(*form)) {
+        return Ok(issuer);
+    }
+    if settings.cluster.redis.is_some() && challenge.signing_keys_dir.is_none() {
+        tracing::warn!("nodes sign programs each with keys of its own: name a shared folder in challenge.signing_keys_dir");
+    }
+    let keys = ProgramKeys::start(settings)?;
+    let answer_ms = u32::try_from(challenge.answer_timeout_ms.0).unwrap_or(u32::MAX);
+    Ok(issuer.signing(Signing::new(challenge.sign_programs, answer_ms, move |frame| frame.sign(&keys.current()))))
+}
+
 /// The configured origins, and the node's own where that is asked for.
 fn origin_list(settings: &Settings, listen: SocketAddr) -> OriginList {
     let gateway = &settings.gateway;
     let listed = gateway.allowed_origins.iter().filter_map(|origin| Origin::parse(origin).ok()).collect();
     let list = OriginList::new(listed, gateway.missing_origin, gateway.null_origin);
     if gateway.allow_own_origin { list.with_own(listen, settings.server.tls.is_some()) } else { list }
-}
-
-/// The authorizer over this node's connections and the backplane.
-fn authorizer(
-    settings: &Settings,
-    node: NodeId,
-    attached: &Attached,
-    live: &Arc<LiveConnections>,
-    verifier: Arc<TokenVerifier>,
-    metrics: &Arc<Metrics>,
-) -> Authorizer {
-    let parts = AuthorizerParts {
-        node,
-        live: Arc::clone(live),
-        registry: Arc::clone(&attached.registry),
-        bus: Arc::clone(&attached.bus),
-        tokens: Arc::new(PoolAndIssuers(verifier)),
-        metrics: Arc::clone(metrics),
-        expiry_ends_connection: settings.gateway.token.expiry_ends_connection,
-    };
-    Authorizer::new(&settings.authorizer, parts)
 }
 
 /// Runs the registry keeper, again after a panic: what it has not applied is in the keeper, not in the task.
@@ -350,8 +369,7 @@ fn watch_registry(health: &Health, metrics: &Arc<Metrics>, keeper: &RegistryKeep
                 (false, _) => condition.failed("registry cannot be written"),
                 (true, false) => condition.failed("lease is not renewed"),
             }
-            let age = lease.age().unwrap_or_default().as_millis();
-            metrics.lease_age_ms.set(i64::try_from(age).unwrap_or(i64::MAX));
+            metrics.lease_age.set(lease.age().unwrap_or_default().as_secs_f64());
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }))
@@ -363,7 +381,7 @@ fn watch_bus(health: &Health, settings: &Settings, bus: Arc<dyn Bus>) -> EndOnDr
     let silence_max = settings.cluster.deaf_after_ms.duration() + settings.cluster.heartbeat_ms.duration();
     EndOnDrop(actix_rt::spawn(async move {
         loop {
-            if bus.silence() < silence_max {
+            if bus.unproven() < silence_max {
                 condition.ok();
             } else {
                 condition.failed("nothing was heard from redis");

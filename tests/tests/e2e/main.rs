@@ -1,8 +1,8 @@
 //! The end-to-end suite: real clients against real nodes.
 //!
 //! Each module holds one promise: the wire below ([`rfc6455`]), the socket's life ([`gateway`]), what an answer is bound to
-//! ([`binding`]), the two systems whose clients must keep working ([`secured_socket`], [`domain_security`]), the answer to a
-//! proxy ([`authorizer`]), delivery ([`channels`]),
+//! ([`binding`]), who vouches for programs ([`signed`]) and for pages ([`frame`]), the two systems whose clients must keep
+//! working ([`secured_socket`], [`domain_security`]), the answer to a proxy ([`authorizer`]), delivery ([`channels`]),
 //! the page ([`demo_page`]), the client for pages ([`sdk`]), going away ([`drain`]), many sockets at once ([`scale`]),
 //! floods of challenges ([`floods`]), further challenges ([`again`]), puzzles ([`work`]), parts of files ([`files`]),
 //! the command line ([`config_cli`]) and
@@ -23,6 +23,7 @@ mod domain_security;
 mod drain;
 mod files;
 mod floods;
+mod frame;
 mod gateway;
 mod handshake;
 mod limits;
@@ -32,6 +33,8 @@ mod scale;
 mod sdk;
 mod secured_socket;
 mod seed_faults;
+mod signed;
+mod tickets;
 mod tls;
 mod tokens;
 mod work;

@@ -69,6 +69,8 @@ pub trait Effects {
     fn still_verified(&mut self) -> bool;
     /// The connection is verified no more: in the live state at once, and the registry and all nodes forget it.
     fn mark_lapsed(&mut self);
+    /// Pushes the page its first ticket, and the next before each expires, where its calls must show one.
+    fn start_tickets(&mut self);
     /// The smaller bound on messages ends: the client is verified, or is never challenged.
     fn raise_limits(&mut self);
 

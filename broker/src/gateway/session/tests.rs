@@ -123,6 +123,10 @@ impl Effects for Recorder {
         self.act("lapsed");
     }
 
+    fn start_tickets(&mut self) {
+        self.act("start tickets");
+    }
+
     fn raise_limits(&mut self) {
         self.act("raise limits");
     }
@@ -176,7 +180,8 @@ const ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 impl Bench {
     pub(super) fn new(settings: &str, dialect: Dialect) -> Self {
         let settings: Settings = toml::from_str(settings).unwrap();
-        let config = Arc::new(SessionConfig::compile(&settings).unwrap());
+        let config = SessionConfig { mode: Mode::Bearer, ..SessionConfig::compile(&settings).unwrap() };
+        let config = Arc::new(config);
         let facts = Facts {
             id: ConnectionId::from_bytes([0; 16]),
             dialect,
@@ -268,7 +273,9 @@ fn challenge(epoch: u32) -> ChallengeFrame {
         server_nonce: [0; 32],
         form,
         program,
+        program_hash: None,
         mode: Mode::Ticket,
+        signature: None,
         work: None,
         file: None,
         decoy: decoy(),
@@ -329,6 +336,7 @@ pub(super) fn verified() -> String {
         ! raise limits
         < {{"id":2,"ok":{{}}}}
         < {{"event":"verified","connectionId":"ID"}}
+        ! start tickets
         "#
     )
 }
