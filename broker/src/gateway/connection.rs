@@ -100,7 +100,7 @@ impl Connection {
         open.session.on(event, &mut Wiring { ground: &mut open.ground, ctx });
         while let Some(followup) = open.ground.followups.pop_front() {
             let event = match followup {
-                Followup::Issued(frame) => Event::Issued(*frame),
+                Followup::Issued(frame) => Event::Issued(frame),
                 Followup::IssueFailed => Event::IssueFailed,
             };
             open.session.on(event, &mut Wiring { ground: &mut open.ground, ctx });

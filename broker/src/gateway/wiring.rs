@@ -1,6 +1,7 @@
 use std::future::Future as _;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -148,7 +149,8 @@ impl Effects for Wiring<'_> {
         verified
     }
 
-    fn still_verified(&mut self) -> bool {
+    fn still_verified(&mut self, epoch: u32) -> bool {
+        self.ground.live.epoch.store(epoch, Ordering::Release);
         self.ground.live.state() == ConnectionState::Verified
     }
 

@@ -71,12 +71,14 @@ impl<E: Effects> Turn<'_, E> {
         let Again::Judging(to) = std::mem::replace(&mut self.state.again, Again::None) else {
             return self.close(CloseReason::Internal);
         };
-        if !self.effects.still_verified() {
+        if !self.effects.still_verified(self.state.epoch) {
             self.state.life = super::Life::Closing;
             return;
         }
         self.reply_done(&to);
         self.effects.send_text(Push::Verified { connection_id: self.state.facts.id }.encode());
+        // The next tickets are of this epoch; those before it end by themselves.
+        self.effects.start_tickets();
     }
 
     /// The answer was wrong or is late: the connection is verified no more, before anybody is told.

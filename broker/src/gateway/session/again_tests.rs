@@ -31,6 +31,7 @@ fn a_connection_that_is_challenged_again_stays_verified_and_answers_once() {
         ! still verified
         < {{"id":2,"ok":{{}}}}
         < {{"event":"verified","connectionId":"ID"}}
+        ! start tickets
         > {ANSWER}
         < {{"id":2,"error":{{"code":"denied","message":"already answered, the connection is verified"}}}}
         @ verdict verified

@@ -65,8 +65,9 @@ pub trait Effects {
     /// Asks for a further challenge of a verified client: `Issued` or `IssueFailed` follows. False: there is no room among the
     /// pending challenges now, and nothing follows.
     fn issue_again(&mut self, form: ChallengeForm, epoch: u32, cause: AgainCause) -> bool;
-    /// Is the connection, which was verified, still? False: it closed meanwhile, on another thread.
-    fn still_verified(&mut self) -> bool;
+    /// The connection, which was verified, is so by the challenge of this epoch now, which its next tickets carry. False: it
+    /// closed meanwhile, on another thread.
+    fn still_verified(&mut self, epoch: u32) -> bool;
     /// The connection is verified no more: in the live state at once, and the registry and all nodes forget it.
     fn mark_lapsed(&mut self);
     /// Pushes the page its first ticket, and the next before each expires, where its calls must show one.

@@ -151,7 +151,7 @@ pub enum Event<'a> {
     /// A binary message.
     Binary(Bytes),
     /// The challenge that was asked for.
-    Issued(ChallengeFrame),
+    Issued(Box<ChallengeFrame>),
     /// There is none: a fault of the node.
     IssueFailed,
     /// How a challenge ended.

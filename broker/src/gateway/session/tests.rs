@@ -112,7 +112,7 @@ impl Effects for Recorder {
         !self.no_room
     }
 
-    fn still_verified(&mut self) -> bool {
+    fn still_verified(&mut self, _: u32) -> bool {
         if !self.closed_elsewhere {
             self.act("still verified");
         }
@@ -232,7 +232,7 @@ impl Bench {
         let event = match words[..] {
             ["open"] => Event::Opened,
             ["binary", text] => Event::Binary(Bytes::copy_from_slice(text.as_bytes())),
-            ["issued"] => Event::Issued(challenge(self.session.state.epoch)),
+            ["issued"] => Event::Issued(Box::new(challenge(self.session.state.epoch))),
             ["issue", "failed"] => Event::IssueFailed,
             ["verdict", name] => Event::Verdict { epoch: self.session.state.epoch, verdict: verdict(name) },
             ["verdict", name, "of", epoch] => Event::Verdict { epoch: epoch.parse().unwrap(), verdict: verdict(name) },
