@@ -19,3 +19,4 @@ pub mod page_key;
 pub mod registry;
 pub mod sdk;
 pub mod telemetry;
+pub mod ticket;

@@ -28,7 +28,7 @@ impl Page {
 
     fn with(pair: EcdsaKeyPair, hello: &str, mode: Mode) -> Self {
         let key = PageKey::parse(pair.public_key().as_ref().try_into().unwrap()).unwrap();
-        Self { pair, hello: Hello { nonce: [7; 32], digest: hello_digest(hello), key, mode } }
+        Self { pair, hello: Hello { nonce: [7; 32], digest: hello_digest(hello), key, wish: mode, mode } }
     }
 
     /// The binding of this page under a host.

@@ -26,7 +26,9 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
-pub use authorizer::{AuthorizerSettings, LogFormat, ManagementSettings, ProtectedResource, Require, TelemetrySettings};
+pub use authorizer::{
+    AuthorizerSettings, CallFrom, LogFormat, ManagementSettings, ProtectedResource, Require, TelemetrySettings, TicketSettings,
+};
 pub use challenge::{Carrier, ChallengeForm, ChallengeSettings, OnFailure};
 pub use cluster::{ClusterSettings, RedisUrl};
 pub use environment::Environment;

@@ -195,7 +195,7 @@ fn hello(text: &str) -> Option<Request> {
     let has = |form: ChallengeForm| forms.iter().any(|offered| offered == form.name());
     let offered = OfferedForms { vm: has(ChallengeForm::Vm), source: has(ChallengeForm::Source) };
     let key = PageKey::parse(base64url(&key)?)?;
-    let hello = Hello { nonce: base64url(&nonce)?, digest: hello_digest(text), key, mode };
+    let hello = Hello { nonce: base64url(&nonce)?, digest: hello_digest(text), key, wish: mode, mode };
     Some(Request::Hello { offered, hello })
 }
 
@@ -288,6 +288,15 @@ pub enum Push<'a> {
     Verified {
         /// What the connection's REST calls carry from now on.
         connection_id: ConnectionId,
+    },
+    /// What the page's REST calls show from now on, until the next.
+    Ticket {
+        /// The ticket.
+        ticket: &'a str,
+        /// The nonce for proofs, base64url.
+        nonce: &'a str,
+        /// Milliseconds from now until the ticket expires.
+        expires_in_ms: u64,
     },
     /// The answer was wrong or late, and the connection stays open and unverified.
     ChallengeFailed,

@@ -14,6 +14,7 @@ use crate::hub::{Hub, Publisher, Shard};
 use crate::identity::{Clock, TokenVerifier};
 use crate::registry::RegistryKeeper;
 use crate::telemetry::Metrics;
+use crate::ticket::TicketOffice;
 
 /// What all sockets of a node share.
 pub struct Gateway {
@@ -35,6 +36,8 @@ pub struct Gateway {
     pub supervisor: Arc<ConnectionSupervisor>,
     /// Verifies tokens at the handshake and at a refresh.
     pub verifier: Arc<TokenVerifier>,
+    /// Mints tickets for verified pages.
+    pub tickets: Arc<TicketOffice>,
     /// Makes challenges.
     pub issuer: Issuer,
     /// Room for pending challenges.

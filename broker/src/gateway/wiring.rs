@@ -14,6 +14,7 @@ use super::request::Token;
 use super::session::{ChallengeFrame, Effects, Event, PublishError, SubscribeError};
 use super::shared::Gateway;
 use super::template::TemplateError;
+use super::tickets::TicketPushes;
 use crate::challenge::{Answer, Binding, ChallengeSession, Hello, Pending};
 use crate::close::CloseReason;
 use crate::config::{ChallengeForm, Mode};
@@ -95,7 +96,7 @@ impl Effects for Wiring<'_> {
         let mode = binding.as_ref().map_or(Mode::Bearer, |binding| binding.hello.mode);
         if let Some(Binding { hello, .. }) = binding.as_deref() {
             // A session asks once, so this is the first binding.
-            live.bind(Bound { key: hello.key.clone(), mode });
+            live.bind(Bound { key: hello.key.clone(), mode: hello.wish });
         }
         let issued = worker.gateway.issuer.issue(live.id, 0, live.origin.as_deref(), form, binding.as_ref());
         let followup = match issued {
@@ -141,10 +142,20 @@ impl Effects for Wiring<'_> {
     fn mark_verified(&mut self) -> bool {
         let verified = self.ground.live.advance(ConnectionState::Verified);
         if verified {
-            self.ground.worker.gateway.keeper.verify(self.ground.live.id, self.ground.live.generation);
+            let live = &self.ground.live;
+            let mode = live.bound().map(|bound| bound.mode).unwrap_or_default();
+            self.ground.worker.gateway.keeper.verify(live.id, live.generation, mode);
             self.ground.count_as(ConnectionStateLabel::Verified);
         }
         verified
+    }
+
+    fn start_tickets(&mut self) {
+        let Ground { worker, vitals, live, .. } = &*self.ground;
+        if worker.gateway.tickets.serves(live) {
+            let pushes = TicketPushes::new(Arc::clone(live), Arc::clone(&worker.gateway.tickets));
+            worker.watchdog.start_tickets(vitals, pushes);
+        }
     }
 
     fn raise_limits(&mut self) {
@@ -207,9 +218,11 @@ pub(super) fn entry(gateway: &Gateway, live: &LiveConnection) -> Entry {
         node: gateway.node,
         generation: live.generation,
         expires_at: principal.as_ref().filter(|_| expires).map(|principal| principal.expires_at),
+        issuer: principal.as_ref().map(|principal| principal.issuer.clone()),
         principal: principal.map(|principal| principal.subject.clone()),
         origin: live.origin.clone(),
         verified: false,
+        mode: Mode::default(),
         connected_at_ms: live.connected_at_ms,
         last_active_ms: live.connected_at_ms,
         subscriptions: Vec::new(),

@@ -11,12 +11,12 @@ use tokio::sync::Semaphore;
 
 use super::NodeError;
 use super::apps::AppParts;
-use super::backplane::{Attached, Backplane};
+use super::backplane::Backplane;
 use super::hearing::Hearing;
 use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, TokenCheck, TokenProblem};
 use crate::challenge::{Issuer, PendingPermits};
 use crate::close::CloseReason;
-use crate::cluster::Bus;
+use crate::cluster::{Asker, Bus};
 use crate::config::{ServerSettings, Settings, TlsSettings};
 use crate::edge::{self, ClientAddress, Cors, HostList, ListenerSpec, Origin, OriginList, Tls};
 use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
@@ -26,6 +26,7 @@ use crate::link::Task;
 use crate::management::{ApiKeys, Disconnector, Management};
 use crate::registry::{LeaseKeeper, LiveConnections, RegistryKeeper};
 use crate::telemetry::{Health, Metrics};
+use crate::ticket::TicketOffice;
 
 /// Threads of the administrative server: few, and never those of the sockets.
 const ADMIN_WORKERS: usize = 2;
@@ -58,7 +59,7 @@ pub struct Node {
 struct Standing {
     lease: Arc<LeaseKeeper>,
     holding: EndOnDrop,
-    maintenance: Option<Task>,
+    maintenance: Vec<Task>,
 }
 
 /// A server and the task that drives it.
@@ -88,12 +89,27 @@ impl Node {
         let metrics = Arc::new(Metrics::new());
         let health = Health::new();
         let node = draw_node_id()?;
-        let attached = backplane.attach(node, &metrics);
+        let attached = backplane.attach(node, &metrics)?;
         let live = Arc::<LiveConnections>::default();
         let identity = Arc::new(start_identity(&settings, &metrics, gateway_address, &live)?);
         let origins = Arc::new(origin_list(&settings, gateway_address));
         let cors = Cors::new(Arc::clone(&origins), &settings.authorizer.header);
-        let authorizer = Arc::new(authorizer(&settings, node, &attached, &live, identity.verifier(), &metrics));
+        let keys = Arc::clone(&attached.keys);
+        let tickets = TicketOffice::new(&settings, node, keys, Clock::system(), Arc::clone(&metrics));
+        let answer_timeout = settings.authorizer.registry_timeout_ms.duration();
+        let asker = Asker::new(Arc::clone(&attached.bus), answer_timeout, Arc::clone(&metrics));
+        let parts = AuthorizerParts {
+            node,
+            live: Arc::clone(&live),
+            registry: Arc::clone(&attached.registry),
+            bus: Arc::clone(&attached.bus),
+            tokens: Arc::new(PoolAndIssuers(identity.verifier())),
+            tickets: Arc::clone(&tickets),
+            asker: Arc::clone(&asker),
+            metrics: Arc::clone(&metrics),
+            expiry_ends_connection: settings.gateway.token.expiry_ends_connection,
+        };
+        let authorizer = Arc::new(Authorizer::new(&settings.authorizer, parts));
         let hub_queue_max = settings.gateway.limits.hub_queue_max_bytes;
         let hub = Hub::new(Arc::clone(&attached.bus), hub_queue_max, Arc::clone(&metrics));
         let keeper = RegistryKeeper::new(Arc::clone(&attached.registry), Arc::clone(&attached.bus));
@@ -128,6 +144,7 @@ impl Node {
             live: Arc::clone(&live),
             authorizer: Arc::clone(&authorizer),
             disconnector,
+            asker,
         }));
         attached.listening().await;
         let gateway = Arc::new(Gateway {
@@ -140,6 +157,7 @@ impl Node {
             addresses: ClientAddress::new(server.trusted_proxies.clone()),
             supervisor: ConnectionSupervisor::new(settings.gateway.limits.clone(), live, Arc::clone(&metrics)),
             verifier: identity.verifier(),
+            tickets,
             issuer: Issuer::new(settings.challenge.program_operations)?,
             permits: PendingPermits::new(settings.challenge.pending_max, Arc::clone(&metrics)),
             handshakes: Semaphore::new(settings.gateway.limits.handshakes_in_flight_max),
@@ -297,27 +315,6 @@ fn origin_list(settings: &Settings, listen: SocketAddr) -> OriginList {
     if gateway.allow_own_origin { list.with_own(listen, settings.server.tls.is_some()) } else { list }
 }
 
-/// The authorizer over this node's connections and the backplane.
-fn authorizer(
-    settings: &Settings,
-    node: NodeId,
-    attached: &Attached,
-    live: &Arc<LiveConnections>,
-    verifier: Arc<TokenVerifier>,
-    metrics: &Arc<Metrics>,
-) -> Authorizer {
-    let parts = AuthorizerParts {
-        node,
-        live: Arc::clone(live),
-        registry: Arc::clone(&attached.registry),
-        bus: Arc::clone(&attached.bus),
-        tokens: Arc::new(PoolAndIssuers(verifier)),
-        metrics: Arc::clone(metrics),
-        expiry_ends_connection: settings.gateway.token.expiry_ends_connection,
-    };
-    Authorizer::new(&settings.authorizer, parts)
-}
-
 /// Runs the registry keeper, again after a panic: what it has not applied is in the keeper, not in the task.
 fn keep(keeper: RegistryKeeper) -> EndOnDrop {
     EndOnDrop(actix_rt::spawn(async move {
@@ -350,8 +347,7 @@ fn watch_registry(health: &Health, metrics: &Arc<Metrics>, keeper: &RegistryKeep
                 (false, _) => condition.failed("registry cannot be written"),
                 (true, false) => condition.failed("lease is not renewed"),
             }
-            let age = lease.age().unwrap_or_default().as_millis();
-            metrics.lease_age_ms.set(i64::try_from(age).unwrap_or(i64::MAX));
+            metrics.lease_age.set(lease.age().unwrap_or_default().as_secs_f64());
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }))

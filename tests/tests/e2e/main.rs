@@ -28,5 +28,6 @@ mod scale;
 mod sdk;
 mod secured_socket;
 mod seed_faults;
+mod tickets;
 mod tls;
 mod tokens;

@@ -62,8 +62,7 @@ impl SessionConfig {
                 challenge: settings.challenge.clone(),
                 subscriptions_max: settings.gateway.limits.subscriptions_max,
                 expiry_ends_connection: settings.gateway.token.expiry_ends_connection,
-                // The authorizer asks for no more than the connection id, so the floor is the weakest.
-                mode: Mode::Bearer,
+                mode: settings.authorizer.mode,
             }),
             (routes, rules, unanswerable) => {
                 let faults = [routes.err(), rules.err(), unanswerable.map(|fault| vec![fault])];

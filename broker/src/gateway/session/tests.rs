@@ -104,6 +104,10 @@ impl Effects for Recorder {
         !self.closed_elsewhere
     }
 
+    fn start_tickets(&mut self) {
+        self.act("start tickets");
+    }
+
     fn raise_limits(&mut self) {
         self.act("raise limits");
     }
@@ -157,7 +161,8 @@ const ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 impl Bench {
     pub(super) fn new(settings: &str, dialect: Dialect) -> Self {
         let settings: Settings = toml::from_str(settings).unwrap();
-        let config = Arc::new(SessionConfig::compile(&settings).unwrap());
+        let config = SessionConfig { mode: Mode::Bearer, ..SessionConfig::compile(&settings).unwrap() };
+        let config = Arc::new(config);
         let facts = Facts {
             id: ConnectionId::from_bytes([0; 16]),
             dialect,
@@ -294,6 +299,7 @@ fn verified() -> String {
         ! raise limits
         < {{"id":2,"ok":{{}}}}
         < {{"event":"verified","connectionId":"ID"}}
+        ! start tickets
         "#
     )
 }

@@ -160,8 +160,13 @@ async fn empty_texts_and_strange_ones_come_back_as_they_were() {
     let Some(redis) = TestRedis::start().await else { return };
     let registry = on(&redis, 1).await;
     for principal in [Some(""), Some("="), Some("a\0b {x} ü"), None] {
-        let given =
-            Entry { principal: principal.map(str::to_owned), origin: Some(String::new()), expires_at: None, ..entry(1, 1) };
+        let given = Entry {
+            principal: principal.map(str::to_owned),
+            issuer: principal.map(str::to_owned),
+            origin: Some(String::new()),
+            expires_at: None,
+            ..entry(1, 1)
+        };
         registry.renew_lease(given.node, LEASE).await.unwrap();
         registry.apply(&[register(&given)]).await.unwrap();
         assert_eq!(registry.find(given.id).await.unwrap(), Some(given.clone()));
@@ -278,7 +283,7 @@ async fn calls_fail_within_their_deadline_while_redis_is_frozen_and_work_again_a
     let epoch = registry.link.connected().unwrap().epoch;
     redis.freeze();
     let frozen = tokio::time::Instant::now();
-    let verify = [Write::Verify(given.id, given.generation)];
+    let verify = [Write::Verify(given.id, given.generation, crate::config::Mode::Bearer)];
     let asked = tokio::join!(registry.find(given.id), registry.count(), registry.apply(&verify));
     assert!(asked.0.is_err() && asked.1.is_err() && asked.2.is_err());
     assert!(frozen.elapsed() < Duration::from_secs(1), "the deadline is half a second: {:?}", frozen.elapsed());
