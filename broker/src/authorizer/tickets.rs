@@ -165,7 +165,11 @@ impl Authorizer {
         };
         Identity {
             connection: HeaderValue::try_from(claims.connection.encode()).unwrap_or(NO_VALUE),
-            headers: Arc::new(IdentityHeaders::new(claims.subject.as_deref(), claims.origin.as_deref())),
+            headers: Arc::new(IdentityHeaders::new(
+                claims.subject.as_deref(),
+                claims.issuer.as_deref(),
+                claims.origin.as_deref(),
+            )),
             shown,
         }
     }

@@ -121,6 +121,7 @@ impl Node {
             node: self.id,
             generation,
             principal: None,
+            issuer: None,
             origin: None,
             verified: false,
             mode: Mode::default(),

@@ -347,8 +347,7 @@ fn watch_registry(health: &Health, metrics: &Arc<Metrics>, keeper: &RegistryKeep
                 (false, _) => condition.failed("registry cannot be written"),
                 (true, false) => condition.failed("lease is not renewed"),
             }
-            let age = lease.age().unwrap_or_default().as_millis();
-            metrics.lease_age_ms.set(i64::try_from(age).unwrap_or(i64::MAX));
+            metrics.lease_age.set(lease.age().unwrap_or_default().as_secs_f64());
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }))
@@ -360,7 +359,7 @@ fn watch_bus(health: &Health, settings: &Settings, bus: Arc<dyn Bus>) -> EndOnDr
     let silence_max = settings.cluster.deaf_after_ms.duration() + settings.cluster.heartbeat_ms.duration();
     EndOnDrop(actix_rt::spawn(async move {
         loop {
-            if bus.silence() < silence_max {
+            if bus.unproven() < silence_max {
                 condition.ok();
             } else {
                 condition.failed("nothing was heard from redis");

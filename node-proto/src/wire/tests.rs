@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Answer, Ask, ChannelName, ConnectionId, Payload, ProofQuestion, ProofVerdict, Question, Reply};
+use crate::{Answer, Ask, ChannelName, ConnectionId, Payload, PrincipalName, ProofQuestion, ProofVerdict, Question, Reply};
 
 const ENVELOPE: Envelope = Envelope { from: NodeId::from_bytes([7; 8]), sequence: 42, sent_at_ms: 1_700_000_000_000 };
 
@@ -18,15 +18,18 @@ fn examples() -> Vec<(&'static str, Message)> {
     let publication =
         |payload, exclude| NodeMessage::Publication(Publication { channel: channel("räume:1"), payload, exclude });
     let post = Post { connection: id(2), payload: Payload::Text("{}".to_owned()) };
+    let ours = PrincipalName { subject: "ada".to_owned(), issuer: Some("pool".to_owned()) };
     let node = [
         ("publication_text", publication(Payload::Text("\"hi\"".to_owned()), None)),
         ("publication_binary", publication(Payload::Binary(vec![0, 255].into()), Some(id(1)))),
         ("post", NodeMessage::Post(post)),
         ("disconnect_connection", NodeMessage::Disconnect(Disconnect::Connection(id(3)))),
-        ("disconnect_principal", NodeMessage::Disconnect(Disconnect::Principal("ada".to_owned()))),
+        ("disconnect_principal", NodeMessage::Disconnect(Disconnect::Principal("ada".into()))),
         ("invalidate_connection", NodeMessage::Invalidate(Invalidate::Connection(id(4)))),
-        ("invalidate_principal", NodeMessage::Invalidate(Invalidate::Principal("ada".to_owned()))),
+        ("invalidate_principal", NodeMessage::Invalidate(Invalidate::Principal("ada".into()))),
         ("invalidate_all", NodeMessage::Invalidate(Invalidate::All)),
+        ("disconnect_principal_of_issuer", NodeMessage::Disconnect(Disconnect::Principal(ours.clone()))),
+        ("invalidate_principal_of_issuer", NodeMessage::Invalidate(Invalidate::Principal(ours))),
         ("ask_proof", NodeMessage::Ask(Ask { number: 7, question: Question::Proof(proof_question()) })),
         ("answer_proof", NodeMessage::Answer(Answer { number: 7, reply: Reply::Proof(ProofVerdict::ProofReplayed) })),
         ("answer_not_understood", NodeMessage::Answer(Answer { number: 8, reply: Reply::NotUnderstood })),
@@ -159,7 +162,7 @@ proptest! {
 
     /// Bytes that begin like a frame go deeper into the decoder than arbitrary ones.
     #[test]
-    fn decoding_a_damaged_frame_never_panics(pick in 0..13_usize, at in any::<prop::sample::Index>(), with: u8, cut in any::<prop::sample::Index>()) {
+    fn decoding_a_damaged_frame_never_panics(pick in 0..15_usize, at in any::<prop::sample::Index>(), with: u8, cut in any::<prop::sample::Index>()) {
         let mut frame = examples()[pick].1.encode().unwrap().seal(&ENVELOPE).unwrap();
         let place = at.index(frame.len());
         frame[place] = with;
