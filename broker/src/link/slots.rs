@@ -1,7 +1,7 @@
 //! Which server of a Redis Cluster has which slot.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use countersign_node_proto::SLOTS;
@@ -14,8 +14,8 @@ use super::{LinkError, RedisTarget};
 
 /// Once a server has answered, others are waited for so long: one that was cut off answers too, and knows no better.
 const OTHERS_WAIT: Duration = Duration::from_millis(100);
-/// Servers that are remembered.
-const PLACES_MAX: usize = 256;
+/// Servers that are remembered; a Redis Cluster is advised to stay below.
+const PLACES_MAX: usize = 1_000;
 
 /// The masters of all slots at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -24,9 +24,12 @@ pub(crate) struct SlotMap {
     ranges: Vec<(u16, u16, Place)>,
 }
 
-/// Servers that can be asked for the map, masters and replicas: those of the settings, then all that were ever named.
+/// Servers that can be asked for the map, masters and replicas: those of the settings, and those that were named last.
 #[derive(Debug)]
-pub(super) struct Known(Mutex<Vec<Place>>);
+pub(super) struct Known {
+    seeds: Vec<Place>,
+    named: Mutex<Vec<Place>>,
+}
 
 impl SlotMap {
     /// A map of a test's own.
@@ -75,20 +78,22 @@ fn read_place(server: &Value, asked: &Place) -> Option<Place> {
 
 impl Known {
     pub(super) fn new(seeds: &[Place]) -> Self {
-        Self(Mutex::new(seeds.to_vec()))
+        Self { seeds: seeds.to_vec(), named: Mutex::default() }
     }
 
-    fn places(&self) -> Vec<Place> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn places(&self) -> HashSet<Place> {
+        self.seeds.iter().chain(self.named().iter()).cloned().collect()
     }
 
-    fn add(&self, places: Vec<Place>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for place in places {
-            if known.len() < PLACES_MAX && !known.contains(&place) {
-                known.push(place);
-            }
-        }
+    /// Takes what a server said.
+    fn learn(&self, (map, mut places): (SlotMap, Vec<Place>)) -> SlotMap {
+        places.truncate(PLACES_MAX);
+        *self.named() = places;
+        map
+    }
+
+    fn named(&self) -> MutexGuard<'_, Vec<Place>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -114,13 +119,6 @@ pub(super) async fn discover(target: &RedisTarget, known: &Arc<Known>) -> Result
     // Who is late has no vote.
     let _ = tokio::time::timeout(OTHERS_WAIT, others).await;
     votes.into_iter().max_by_key(|(_, count)| *count).map(|(map, _)| map).ok_or(why_not)
-}
-
-impl Known {
-    fn learn(&self, (map, places): (SlotMap, Vec<Place>)) -> SlotMap {
-        self.add(places);
-        map
-    }
 }
 
 async fn ask(target: &RedisTarget, place: &Place) -> Result<(SlotMap, Vec<Place>), LinkError> {
