@@ -39,7 +39,7 @@ impl Page {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| "no key")?;
         let point = <[u8; PageKey::POINT_BYTES]>::try_from(pair.public_key().as_ref())?;
         let key = PageKey::parse(point).ok_or("a key off its curve")?;
-        let hello = Hello { nonce: [7; 32], digest: hello_digest("hello"), key, wish: Mode::Proof, mode: Mode::Proof };
+        let hello = Hello { nonce: [7; 32], digest: hello_digest("hello"), key, mode: Mode::Proof, wish: Mode::Bearer };
         Ok(Self { pair, binding: Arc::new(Binding { hello, host: HOST.into() }) })
     }
 
