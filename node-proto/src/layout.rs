@@ -21,6 +21,7 @@ pub struct PrefixError;
 /// | `{p}:principal:<principal>` | sorted set, all of score 0 | `<id><node>` of the principal's connections |
 /// | `{p}:channel:<channel>` | sorted set, all of score 0 | `<id><node>` of the channel's connections |
 /// | `{p}:fence:<node>` | string with an expiry | which link of the node may write |
+/// | `{p}:tickets` | hash | the keys of tickets: name, and since when and with which secret |
 /// | `{p}:pool:…` | | users, refresh tokens, lock-outs and revocations, where the pool is kept here |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
@@ -103,6 +104,12 @@ impl Layout {
         format!("{}fence:{node}", self.root)
     }
 
+    /// The keys of tickets.
+    #[must_use]
+    pub fn tickets(&self) -> String {
+        format!("{}tickets", self.root)
+    }
+
     /// What every key of the user pool begins with. Scripts make their keys from it.
     #[must_use]
     pub fn pool(&self) -> String {
@@ -166,6 +173,7 @@ mod tests {
         assert_eq!(layout.nodes(), "{countersign}:nodes");
         assert_eq!(layout.node(node), "{countersign}:node:AAAAAAAAAAA");
         assert_eq!(layout.fence(node), "{countersign}:fence:AAAAAAAAAAA");
+        assert_eq!(layout.tickets(), "{countersign}:tickets");
         assert_eq!(layout.pool(), "{countersign}:pool:");
         assert_eq!(layout.principal("a{b}"), "{countersign}:principal:a{b}");
         assert_eq!(layout.channel(&ChannelName::new("c").unwrap()), "{countersign}:channel:c");

@@ -5,16 +5,19 @@
 //!
 //! - [`id`]: identifiers of nodes and connections, and the generation that tells two lives of one entry apart.
 //! - [`channel`]: the name of a channel, validated once at the edge.
+//! - [`ask`]: questions from one node to another, and their answers.
 //! - [`message`]: what travels over the bus.
 //! - [`wire`]: how it travels: envelope, numbering, encoding, and what becomes of kinds that this version does not know.
 //! - [`layout`]: under which names it is kept and said in Redis.
 
+mod ask;
 mod channel;
 mod id;
 mod layout;
 mod message;
 mod wire;
 
+pub use ask::{Answer, Ask, ProofQuestion, ProofVerdict, Question, Reply};
 pub use channel::{ChannelName, ChannelNameError};
 pub use id::{ConnectionId, Generation, IdError, NodeId};
 pub use layout::{Layout, PrefixError, Topic};

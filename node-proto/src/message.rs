@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{ChannelName, ConnectionId};
+use crate::{Answer, Ask, ChannelName, ConnectionId};
 
 /// What a frame carries to a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +57,7 @@ pub enum Invalidate {
 }
 
 /// Everything that nodes tell each other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeMessage {
     /// To the subscribers of a channel.
     Publication(Publication),
@@ -68,4 +67,8 @@ pub enum NodeMessage {
     Disconnect(Disconnect),
     /// Forget decisions.
     Invalidate(Invalidate),
+    /// A question to one node.
+    Ask(Ask),
+    /// The answer to a question.
+    Answer(Answer),
 }

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::ask::Enclosed;
 use crate::{Disconnect, Invalidate, NodeId, NodeMessage, Post, Publication};
 
 /// The version that this code speaks. The map of the envelope stays readable for every later one.
@@ -133,6 +134,8 @@ impl Message {
             Self::Node(NodeMessage::Post(body)) => (kind::POST, rmp_serde::to_vec_named(body)),
             Self::Node(NodeMessage::Disconnect(body)) => (kind::DISCONNECT, rmp_serde::to_vec_named(body)),
             Self::Node(NodeMessage::Invalidate(body)) => (kind::INVALIDATE, rmp_serde::to_vec_named(body)),
+            Self::Node(NodeMessage::Ask(body)) => (kind::ASK, rmp_serde::to_vec_named(&body.enclose()?)),
+            Self::Node(NodeMessage::Answer(body)) => (kind::ANSWER, rmp_serde::to_vec_named(&body.enclose()?)),
             Self::Heartbeat { beat } => (kind::HEARTBEAT, rmp_serde::to_vec_named(&Beat { beat: *beat })),
             Self::Probe { beat } => (kind::PROBE, rmp_serde::to_vec_named(&Beat { beat: *beat })),
         };
@@ -186,6 +189,8 @@ mod kind {
     pub(super) const POST: &str = "post";
     pub(super) const DISCONNECT: &str = "disconnect";
     pub(super) const INVALIDATE: &str = "invalidate";
+    pub(super) const ASK: &str = "ask";
+    pub(super) const ANSWER: &str = "answer";
     pub(super) const HEARTBEAT: &str = "heartbeat";
     pub(super) const PROBE: &str = "probe";
 }
@@ -197,6 +202,8 @@ fn body(kind: &str, bytes: &[u8]) -> Result<Option<Message>, DecodeError> {
         kind::POST => Message::Node(NodeMessage::Post(read::<Post>(bytes)?)),
         kind::DISCONNECT => Message::Node(NodeMessage::Disconnect(read::<Disconnect>(bytes)?)),
         kind::INVALIDATE => Message::Node(NodeMessage::Invalidate(read::<Invalidate>(bytes)?)),
+        kind::ASK => Message::Node(NodeMessage::Ask(read::<Enclosed>(bytes)?.ask()?)),
+        kind::ANSWER => Message::Node(NodeMessage::Answer(read::<Enclosed>(bytes)?.answer()?)),
         kind::HEARTBEAT => Message::Heartbeat { beat: read::<Beat>(bytes)?.beat },
         kind::PROBE => Message::Probe { beat: read::<Beat>(bytes)?.beat },
         _ => return Ok(None),
@@ -204,7 +211,7 @@ fn body(kind: &str, bytes: &[u8]) -> Result<Option<Message>, DecodeError> {
 }
 
 /// Reads a value. The depth is bounded: skipping an unknown field recurses, and the default of 1,024 levels can end the stack.
-fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, rmp_serde::decode::Error> {
+pub(crate) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, rmp_serde::decode::Error> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     deserializer.set_max_depth(DEPTH_MAX);
     T::deserialize(&mut deserializer)

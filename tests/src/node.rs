@@ -72,14 +72,15 @@ pub fn root() -> PathBuf {
 }
 
 impl Plan {
-    /// A node with an empty configuration file.
+    /// A node with a configuration file that asks for the connection id only, as most tests show no more.
     ///
     /// # Panics
     /// If no temporary folder can be made.
     #[must_use]
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("countersign-").tempdir().expect("a temporary folder");
-        Self { settings: Some(Table::new()), folder: Arc::new(folder), data: None, environment: Vec::new() }
+        let settings: Table = "[authorizer]\nmode = \"bearer\"".parse().expect("settings are TOML");
+        Self { settings: Some(settings), folder: Arc::new(folder), data: None, environment: Vec::new() }
     }
 
     /// A node without any configuration file, as on a first trial.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cluster::Bus;
-use crate::config::AuthorizerSettings;
+use crate::config::{AuthorizerSettings, Mode};
 use crate::edge::IdentityHeaders;
 use crate::registry::{Entry, RegistryUnavailable};
 use crate::telemetry::Metrics;
@@ -31,6 +31,8 @@ pub struct Known {
     pub subject: Option<String>,
     /// Its challenge was answered.
     pub verified: bool,
+    /// The least that calls in its name must show.
+    pub mode: Mode,
     /// Seconds since the Unix epoch.
     pub expires_at: Option<u64>,
     /// What an allow says of it.
@@ -40,7 +42,8 @@ pub struct Known {
 impl From<Entry> for Known {
     fn from(entry: Entry) -> Self {
         let headers = Arc::new(IdentityHeaders::new(entry.principal.as_deref(), entry.origin.as_deref()));
-        Self { node: entry.node, subject: entry.principal, verified: entry.verified, expires_at: entry.expires_at, headers }
+        let Entry { node, principal: subject, verified, mode, expires_at, .. } = entry;
+        Self { node, subject, verified, mode, expires_at, headers }
     }
 }
 

@@ -7,7 +7,7 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use countersign_node_proto::ConnectionId;
 
 use super::cache::Known;
-use crate::config::Require;
+use crate::config::{Mode, Require};
 use crate::edge::{IdentityHeaders, NO_VALUE, identity_value};
 use crate::identity::Principal;
 use crate::registry::{ConnectionState, LiveConnection};
@@ -20,6 +20,25 @@ pub struct Identity {
     pub connection: HeaderValue,
     /// Subject and origin.
     pub headers: Arc<IdentityHeaders>,
+    /// What the call showed beside a connection id, and how long that may be taken for shown.
+    pub shown: Shown,
+}
+
+/// What a call showed of its connection. A proxy that keeps answers must ask again when it may have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// The id, or nothing but a token.
+    Id,
+    /// A ticket, good for so long from now.
+    Ticket {
+        /// Whole seconds.
+        left_seconds: u64,
+    },
+    /// A proof of this one call.
+    Proof {
+        /// SHA-256 of the body, in base64url, if the page signed one.
+        body_digest: Option<HeaderValue>,
+    },
 }
 
 /// Every way to be refused.
@@ -35,6 +54,26 @@ pub enum Refused {
     ConnectionUnverified,
     /// The token that it was opened with expired.
     ConnectionExpired,
+    /// No ticket was sent.
+    TicketMissing,
+    /// The ticket is none of this cluster's, or there were several.
+    TicketInvalid,
+    /// The ticket's time is over.
+    TicketExpired,
+    /// The ticket may be of a key that this node has not heard of: the node does not know.
+    TicketUndecided,
+    /// No proof was sent.
+    ProofMissing,
+    /// The proof is not of this call, or not by this page, or there were several.
+    ProofInvalid,
+    /// The proof was used before.
+    ProofReplayed,
+    /// The node that knows this page's proofs did not answer: nobody knows.
+    ProofUndecided,
+    /// The proxy did not say which call it asks about.
+    CallMissing,
+    /// The connection's client asked that its calls show more than its id.
+    ModeTooLow,
     /// No token was sent.
     TokenMissing,
     /// The token is not valid, or there were several.
@@ -62,6 +101,10 @@ pub struct RefusedRow {
 
 /// The challenge for a connection id.
 const CONNECTION: Option<&str> = Some(r#"Connection realm="countersign""#);
+/// The challenge for a ticket.
+const TICKET: Option<&str> = Some(r#"Ticket realm="countersign""#);
+/// The challenge for a proof.
+const PROOF: Option<&str> = Some(r#"Proof realm="countersign""#);
 /// The challenge for a token (RFC 6750, section 3).
 const BEARER: Option<&str> = Some(r#"Bearer realm="countersign""#);
 /// The same, after one that is not valid.
@@ -75,6 +118,16 @@ impl Refused {
         Self::ConnectionUnknown,
         Self::ConnectionUnverified,
         Self::ConnectionExpired,
+        Self::TicketMissing,
+        Self::TicketInvalid,
+        Self::TicketExpired,
+        Self::TicketUndecided,
+        Self::ProofMissing,
+        Self::ProofInvalid,
+        Self::ProofReplayed,
+        Self::ProofUndecided,
+        Self::CallMissing,
+        Self::ModeTooLow,
         Self::TokenMissing,
         Self::TokenInvalid,
         Self::PrincipalMismatch,
@@ -96,6 +149,16 @@ impl Refused {
                 (denied, "connection_unverified", "the connection has not answered its challenge", CONNECTION)
             }
             Self::ConnectionExpired => (denied, "connection_expired", "the connection's token expired", CONNECTION),
+            Self::TicketMissing => (denied, "ticket_missing", "send the ticket that the socket was pushed", TICKET),
+            Self::TicketInvalid => (denied, "ticket_invalid", "send exactly one ticket, as the socket was pushed it", TICKET),
+            Self::TicketExpired => (denied, "ticket_expired", "send the ticket that the socket was pushed last", TICKET),
+            Self::TicketUndecided => (StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", "cannot tell now, try again", None),
+            Self::ProofMissing => (denied, "proof_missing", "send a proof of this call beside the ticket", PROOF),
+            Self::ProofInvalid => (denied, "proof_invalid", "the proof is not of this call, or its nonce is not good", PROOF),
+            Self::ProofReplayed => (denied, "proof_replayed", "each call needs a proof of its own", PROOF),
+            Self::ProofUndecided => (StatusCode::SERVICE_UNAVAILABLE, "owner_unavailable", "cannot tell now, try again", None),
+            Self::CallMissing => (denied, "call_missing", "the proxy did not say which call this is", PROOF),
+            Self::ModeTooLow => (denied, "mode_too_low", "this connection's calls must show more than its id", TICKET),
             Self::TokenMissing => (denied, "token_missing", "send a token: Authorization: Bearer", BEARER),
             Self::TokenInvalid => (denied, "token_invalid", "the token is not valid", BEARER_INVALID),
             Self::PrincipalMismatch => {
@@ -118,6 +181,47 @@ impl Refused {
             _ => DecisionOutcome::Deny,
         }
     }
+}
+
+/// What a path asks for: two axes that do not touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// A token, a connection, or both.
+    pub require: Require,
+    /// What must at least be shown of the connection, where one is asked for.
+    pub mode: Mode,
+}
+
+impl Demand {
+    /// What the parameters `require` and `mode` of a query ask for beyond this.
+    #[must_use]
+    pub fn raised_by(self, query: &str) -> Self {
+        Self { require: required(self.require, query), mode: raised_mode(self.mode, query) }
+    }
+}
+
+/// What the `mode` parameters of a query ask for beyond `floor`. A value that is not known asks for a proof.
+#[must_use]
+pub fn raised_mode(floor: Mode, query: &str) -> Mode {
+    let asked = query.split('&').filter_map(|pair| pair.strip_prefix("mode="));
+    asked.fold(floor, |mode, name| mode.max(Mode::parse(name).unwrap_or(Mode::Proof)))
+}
+
+/// The first `mode` parameter of a query whose value is not known, and so stands for a proof.
+#[must_use]
+pub fn unknown_mode(query: &str) -> Option<&str> {
+    let mut asked = query.split('&').filter_map(|pair| pair.strip_prefix("mode="));
+    asked.find(|name| Mode::parse(name).is_none())
+}
+
+/// The value of a header that may be there once; an error if there are several.
+///
+/// # Errors
+/// `several`.
+pub fn sole<'a>(headers: &'a HeaderMap, name: &HeaderName, several: Refused) -> Result<Option<&'a HeaderValue>, Refused> {
+    let mut values = headers.get_all(name);
+    let value = values.next();
+    if values.next().is_some() { Err(several) } else { Ok(value) }
 }
 
 /// What must be shown where both `floor` and `asked` hold. A query can raise what the settings ask for, never lower it.
@@ -196,7 +300,7 @@ pub fn judge_live(connection: &LiveConnection, now: u64, expiry_counts: bool) ->
 ///
 /// # Errors
 /// As [`judge_live`].
-pub fn judge_known(known: Option<&Known>, now: u64) -> Result<Arc<IdentityHeaders>, Refused> {
+pub fn judge_known(known: Option<&Known>, now: u64) -> Result<&Known, Refused> {
     let known = known.ok_or(Refused::ConnectionUnknown)?;
     if !known.verified {
         return Err(Refused::ConnectionUnverified);
@@ -204,7 +308,15 @@ pub fn judge_known(known: Option<&Known>, now: u64) -> Result<Arc<IdentityHeader
     if known.expires_at.is_some_and(|expires_at| expires_at <= now) {
         return Err(Refused::ConnectionExpired);
     }
-    Ok(known.headers.clone())
+    Ok(known)
+}
+
+/// Does the id alone speak for a connection whose calls must show `mode`?
+///
+/// # Errors
+/// [`Refused::ModeTooLow`].
+pub fn id_suffices(mode: Mode) -> Result<(), Refused> {
+    if mode > Mode::Bearer { Err(Refused::ModeTooLow) } else { Ok(()) }
 }
 
 /// Are token and connection of one principal? A connection without one takes the token's.
@@ -247,6 +359,28 @@ mod tests {
         ] {
             assert_eq!(required(floor, query), expected, "{floor:?} {query}");
         }
+    }
+
+    #[test]
+    fn a_query_raises_the_mode_and_never_lowers_it() {
+        use Mode::{Bearer, Proof, Ticket};
+        for (floor, query, expected) in [
+            (Bearer, "", Bearer),
+            (Bearer, "modes=proof&a=mode=proof", Bearer),
+            (Bearer, "mode=ticket", Ticket),
+            (Ticket, "mode=bearer", Ticket),
+            (Ticket, "x&mode=proof", Proof),
+            (Proof, "mode=ticket", Proof),
+            (Bearer, "mode=Proof", Proof),
+            (Bearer, "mode=", Proof),
+            (Bearer, "mode=none", Proof),
+            (Bearer, "mode=bearer&mode=ticket", Ticket),
+        ] {
+            assert_eq!(raised_mode(floor, query), expected, "{floor:?} {query}");
+        }
+        let demand = Demand { require: Require::Verified, mode: Bearer }.raised_by("mode=proof&require=token");
+        assert_eq!(demand, Demand { require: Require::Both, mode: Proof });
+        assert_eq!(unknown_mode("mode=ticket&mode=prof"), Some("prof"));
     }
 
     #[test]
@@ -299,6 +433,7 @@ mod tests {
             node: countersign_node_proto::NodeId::from_bytes([0; 8]),
             subject: None,
             verified,
+            mode: Mode::Bearer,
             expires_at,
             headers: headers.clone(),
         };

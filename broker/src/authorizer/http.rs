@@ -9,10 +9,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use super::decision::{Identity, Refused, required, unknown_requirement};
+use super::call::Asked;
+use super::decision::{Demand, Identity, Refused, Shown, unknown_mode, unknown_requirement};
 use super::judge::Authorizer;
-use crate::config::{AuthorizerSettings, ProtectedResource, Require};
-use crate::edge::{Cors, refuse};
+use crate::config::{AuthorizerSettings, CallFrom, ProtectedResource};
+use crate::edge::{Cors, NO_VALUE, refuse};
 
 /// On every allow: the token's subject.
 const SUBJECT: HeaderName = HeaderName::from_static("x-countersign-subject");
@@ -21,31 +22,37 @@ const CONNECTION_ID: HeaderName = HeaderName::from_static("x-countersign-connect
 /// On every allow: the origin of the connection's handshake.
 const ORIGIN: HeaderName = HeaderName::from_static("x-countersign-origin");
 
+/// On every allow: SHA-256 of the body that the page signed. Who reads the body compares.
+const BODY_DIGEST: HeaderName = HeaderName::from_static("x-countersign-body-digest");
+
 /// Body of an allow: proxies throw it away, and some count its bytes.
 const ALLOWED: Bytes = Bytes::from_static(br#"{"allowed":true}"#);
 /// Body bytes of a request that are read and thrown away, so that its connection can be kept alive.
 const DRAINED_BYTES_MAX: usize = 65_536;
 /// Longest wait for them.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between two warnings of a requirement that is not known.
+/// Between two warnings of one kind.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Of such a requirement, at most so much is logged.
 const SHOWN_CHARACTERS_MAX: usize = 32;
 
 /// The forward-auth endpoint.
 ///
-/// Takes every method and sub-path, and reads nothing but the credentials and the parameter `require`: not the body, nor
-/// `Upgrade`, `Expect`, `Range`, `If-*` or `X-Countersign-*`, which proxies pass on from clients. Answers exactly 200, 401,
+/// Takes every method and sub-path, and reads nothing but the credentials, the parameters `require` and `mode`, and, where a
+/// proof is asked for, which call it is, from the configured source: not the body, nor `Upgrade`, `Expect`, `Range`, `If-*` or `X-Countersign-*`, which proxies pass on from clients. Answers exactly 200, 401,
 /// 403 or 503, and 200 always with all identity headers.
 pub struct AuthorizeEndpoint {
     authorizer: Arc<Authorizer>,
     cors: Cors,
     path: String,
-    require: Require,
-    allow_caching: HeaderValue,
-    allow_is_cached: bool,
-    /// When a requirement that is not known was last logged.
-    warned_at: Mutex<Option<Instant>>,
+    demand: Demand,
+    call_from: CallFrom,
+    /// `max-age` of an allow in seconds; 0: none is kept.
+    allow_max_age: u64,
+    /// When a parameter that is not known was last logged.
+    unknown_warned_at: Mutex<Option<Instant>>,
+    /// When a call that is not said was last logged.
+    call_warned_at: Mutex<Option<Instant>>,
     /// Names of the headers that an allow depends on.
     credentials: HeaderValue,
 }
@@ -54,18 +61,20 @@ impl AuthorizeEndpoint {
     /// An endpoint as configured.
     #[must_use]
     pub fn new(settings: &AuthorizerSettings, authorizer: Arc<Authorizer>, cors: Cors) -> Arc<Self> {
-        let age = settings.allow_max_age_seconds.0;
-        let caching = if age == 0 { "no-store".to_owned() } else { format!("max-age={age}") };
         Arc::new(Self {
             authorizer,
             cors,
             path: settings.path.clone(),
-            require: settings.require,
-            allow_caching: HeaderValue::try_from(caching).unwrap_or(HeaderValue::from_static("no-store")),
-            allow_is_cached: age > 0,
-            warned_at: Mutex::new(None),
-            credentials: HeaderValue::try_from(format!("{}, Authorization", settings.header))
-                .unwrap_or(HeaderValue::from_static("*")),
+            demand: Demand { require: settings.require, mode: settings.mode },
+            call_from: settings.call_from,
+            allow_max_age: settings.allow_max_age_seconds.0,
+            unknown_warned_at: Mutex::new(None),
+            call_warned_at: Mutex::new(None),
+            credentials: HeaderValue::try_from(format!(
+                "{}, Countersign-Ticket, Countersign-Proof, Authorization",
+                settings.header
+            ))
+            .unwrap_or(HeaderValue::from_static("*")),
         })
     }
 
@@ -83,7 +92,10 @@ impl AuthorizeEndpoint {
         for resource in resources {
             let protected = Protected {
                 endpoint: self.clone(),
-                require: resource.require.unwrap_or(self.require),
+                demand: Demand {
+                    require: resource.require.unwrap_or(self.demand.require),
+                    mode: resource.mode.unwrap_or(self.demand.mode),
+                },
                 body: Bytes::from(resource.body.to_string()),
             };
             config.service(web::resource(&resource.path).app_data(web::Data::new(protected)).to(serve_protected));
@@ -91,42 +103,64 @@ impl AuthorizeEndpoint {
     }
 
     /// What a call needs: what is configured, and what its query adds.
-    fn required(&self, query: &str) -> Require {
+    fn demanded(&self, query: &str) -> Demand {
         if query.is_empty() {
-            return self.require;
+            return self.demand;
         }
         if let Some(value) = unknown_requirement(query)
-            && self.may_warn(Instant::now())
+            && may_warn(&self.unknown_warned_at, Instant::now())
         {
             let value: String = value.chars().take(SHOWN_CHARACTERS_MAX).collect();
             tracing::warn!(?value, "require is none of token, verified and both: asking for both");
         }
-        required(self.require, query)
+        if let Some(value) = unknown_mode(query)
+            && may_warn(&self.unknown_warned_at, Instant::now())
+        {
+            let value: String = value.chars().take(SHOWN_CHARACTERS_MAX).collect();
+            tracing::warn!(?value, "mode is none of bearer, ticket and proof: asking for a proof");
+        }
+        self.demand.raised_by(query)
     }
 
-    /// Is it time for another warning? Whoever can reach the endpoint causes them, so they are few.
-    fn may_warn(&self, now: Instant) -> bool {
-        let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = warned_at.is_none_or(|at| now.saturating_duration_since(at) >= WARNING_INTERVAL);
-        if due {
-            *warned_at = Some(now);
+    /// Decides on a call, and tells the operator of a proxy that does not say which.
+    async fn decide(&self, asked: &Asked<'_>, demand: Demand) -> Result<Identity, Refused> {
+        let verdict = self.authorizer.decide(asked, demand).await.verdict;
+        if verdict == Err(Refused::CallMissing) && may_warn(&self.call_warned_at, Instant::now()) {
+            let call_from = asked.from;
+            tracing::warn!(
+                ?call_from,
+                "a proof cannot be judged: the request does not say which call it is about; see authorizer.call_from"
+            );
         }
-        due
+        verdict
+    }
+
+    /// How long an allow may be kept: not longer than what was shown is good, and a proof for no other call.
+    fn keeping(&self, shown: &Shown) -> u64 {
+        match shown {
+            Shown::Id => self.allow_max_age,
+            Shown::Ticket { left_seconds } => self.allow_max_age.min(*left_seconds),
+            Shown::Proof { .. } => 0,
+        }
     }
 
     /// The answer to an allowed call.
     fn allow(&self, request: &HttpRequest, identity: Identity) -> HttpResponse {
-        let mut response = answer(ALLOWED, self.allow_caching.clone());
+        let keep = self.keeping(&identity.shown);
+        let caching = if keep == 0 { None } else { HeaderValue::try_from(format!("max-age={keep}")).ok() };
+        let mut response = answer(ALLOWED, caching.unwrap_or(HeaderValue::from_static("no-store")));
         let headers = response.headers_mut();
         headers.insert(SUBJECT, identity.headers.subject.clone());
         headers.insert(CONNECTION_ID, identity.connection);
         headers.insert(ORIGIN, identity.headers.origin.clone());
+        let digest = if let Shown::Proof { body_digest } = identity.shown { body_digest } else { None };
+        headers.insert(BODY_DIGEST, digest.unwrap_or(NO_VALUE));
         // Proxies ask without an origin, mostly, and what is not stored varies with nothing.
-        if self.allow_is_cached {
+        if keep > 0 {
             // Whoever keeps an allow must not give it to another caller.
             headers.append(header::VARY, self.credentials.clone());
         }
-        if self.allow_is_cached || request.headers().contains_key(header::ORIGIN) {
+        if keep > 0 || request.headers().contains_key(header::ORIGIN) {
             self.cors.decorate(request.headers(), headers);
         }
         response
@@ -147,8 +181,18 @@ impl AuthorizeEndpoint {
 /// A resource that the node answers itself.
 struct Protected {
     endpoint: Arc<AuthorizeEndpoint>,
-    require: Require,
+    demand: Demand,
     body: Bytes,
+}
+
+/// Is it time for another warning? Whoever can reach the endpoint causes them, so they are few.
+fn may_warn(warned_at: &Mutex<Option<Instant>>, now: Instant) -> bool {
+    let mut warned_at = warned_at.lock().unwrap_or_else(PoisonError::into_inner);
+    let due = warned_at.is_none_or(|at| now.saturating_duration_since(at) >= WARNING_INTERVAL);
+    if due {
+        *warned_at = Some(now);
+    }
+    due
 }
 
 /// Answers a proxy.
@@ -156,12 +200,19 @@ async fn authorize(request: HttpRequest, body: web::Payload, endpoint: web::Data
     if let Some(preflight) = endpoint.cors.preflight(&request) {
         return preflight;
     }
-    let require = endpoint.required(request.query_string());
-    let decision = endpoint.authorizer.decide(request.headers(), require).await;
+    let demand = endpoint.demanded(request.query_string());
+    let asked = Asked {
+        headers: request.headers(),
+        method: request.method().as_str(),
+        uri: request.uri(),
+        prefix: endpoint.path.trim_end_matches('/'),
+        from: endpoint.call_from,
+    };
+    let verdict = endpoint.decide(&asked, demand).await;
     if has_body(request.headers()) {
         Box::pin(drain(body)).await;
     }
-    match decision.verdict {
+    match verdict {
         Ok(identity) => endpoint.allow(&request, identity),
         Err(refused) => endpoint.refuse(&request, refused),
     }
@@ -174,7 +225,10 @@ async fn serve_protected(request: HttpRequest, protected: web::Data<Protected>) 
         return preflight;
     }
     let mut response = if matches!(*request.method(), Method::GET | Method::HEAD) {
-        match endpoint.authorizer.decide(request.headers(), protected.require).await.verdict {
+        // It is the call itself: nothing that stands in front speaks for it.
+        let (method, uri) = (request.method().as_str(), request.uri());
+        let asked = Asked { headers: request.headers(), method, uri, prefix: "", from: CallFrom::Request };
+        match endpoint.decide(&asked, protected.demand).await {
             Ok(_) => answer(protected.body.clone(), HeaderValue::from_static("no-store")),
             Err(refused) => return endpoint.refuse(&request, refused),
         }

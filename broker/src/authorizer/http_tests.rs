@@ -7,9 +7,14 @@ use serde_json::{Value, json};
 
 use super::super::judge::tests::{Bench, bench, principal};
 use super::*;
-use crate::config::{OriginPolicy, Seconds};
+use crate::config::{Mode, OriginPolicy, Require, Seconds};
 use crate::edge::{Origin, OriginList};
 use crate::registry::{ConnectionState, RegistryUnavailable};
+
+/// Settings that ask for the connection id alone.
+fn bearer() -> AuthorizerSettings {
+    AuthorizerSettings { mode: Mode::Bearer, ..AuthorizerSettings::default() }
+}
 
 const PAGE: &str = "http://localhost:3000";
 
@@ -18,7 +23,8 @@ async fn call(bench: &Bench, settings: &AuthorizerSettings, request: TestRequest
     let origins = OriginList::new(vec![Origin::parse(PAGE).unwrap()], OriginPolicy::Refuse, OriginPolicy::Refuse);
     let cors = Cors::new(Arc::new(origins), &settings.header);
     let endpoint = AuthorizeEndpoint::new(settings, bench.authorizer.clone(), cors);
-    let greeting = |path: &str, require| ProtectedResource { path: path.to_owned(), require, body: json!({"message": "hi"}) };
+    let greeting =
+        |path: &str, require| ProtectedResource { path: path.to_owned(), require, mode: None, body: json!({"message": "hi"}) };
     let resources = [greeting("/greeting", None), greeting("/both", Some(Require::Both))];
     let app = App::new().configure(|config| {
         endpoint.configure(config);
@@ -48,7 +54,7 @@ async fn every_method_and_sub_path_is_answered_with_all_identity_headers() {
     for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
         for path in ["/authorize", "/authorize/", "/authorize/a/b%20c", "/authorize/x?require=verified&b=c", "/authorize?x"] {
             let request = TestRequest::with_uri(path).method(method.clone()).insert_header(("connectionId", id.as_str()));
-            let response = call(&bench, &AuthorizerSettings::default(), request).await;
+            let response = call(&bench, &bearer(), request).await;
             assert_eq!(response.status(), 200, "{method} {path}");
             assert_eq!(header(&response, "x-countersign-subject"), "ada");
             assert_eq!(header(&response, "x-countersign-connection-id"), id);
@@ -73,7 +79,7 @@ async fn what_proxies_pass_on_from_clients_changes_nothing() {
         .insert_header(("X-Countersign-Subject", "root"))
         .insert_header(("X-Countersign-Connection-Id", "forged"))
         .set_payload(vec![0_u8; 200_000]);
-    let response = call(&bench, &AuthorizerSettings::default(), request).await;
+    let response = call(&bench, &bearer(), request).await;
     assert_eq!(response.status(), 200);
     assert_eq!(header(&response, "x-countersign-subject"), "ada");
     assert_eq!(response.headers().get_all("x-countersign-subject").count(), 1);
@@ -89,7 +95,7 @@ async fn check_refused(bench: &Bench, path: &str, headers: Headers<'_>, expected
     for pair in headers {
         request = request.append_header(*pair);
     }
-    let response = call(bench, &AuthorizerSettings::default(), request).await;
+    let response = call(bench, &bearer(), request).await;
     let seen = (response.status().as_u16(), header(&response, "www-authenticate").to_owned());
     assert_eq!(seen, (expected.0, expected.2.to_owned()), "{path} {headers:?}");
     assert_eq!(header(&response, "cache-control"), "no-store");
@@ -137,11 +143,15 @@ async fn refusals_say_which_credential_is_wanted() {
 #[actix_rt::test]
 async fn only_an_allow_may_be_kept_and_only_if_configured() {
     let (bench, id) = open();
-    let settings = AuthorizerSettings { allow_max_age_seconds: Seconds(3), ..AuthorizerSettings::default() };
+    let settings = AuthorizerSettings { allow_max_age_seconds: Seconds(3), ..bearer() };
     let allowed = call(&bench, &settings, TestRequest::with_uri("/authorize").insert_header(("connectionId", id))).await;
     assert_eq!(header(&allowed, "cache-control"), "max-age=3");
     let vary: Vec<&str> = allowed.headers().get_all("vary").map(|value| value.to_str().unwrap()).collect();
-    assert_eq!(vary, ["connectionId, Authorization", "Origin"], "one caller's allow is no other's");
+    assert_eq!(
+        vary,
+        ["connectionId, Countersign-Ticket, Countersign-Proof, Authorization", "Origin"],
+        "one caller's allow is no other's"
+    );
     let denied = call(&bench, &settings, TestRequest::with_uri("/authorize")).await;
     assert_eq!(header(&denied, "cache-control"), "no-store");
 }
@@ -155,18 +165,18 @@ async fn a_preflight_is_answered_without_a_credential_and_a_bare_options_is_not(
             .insert_header(("Origin", PAGE))
             .insert_header(("Access-Control-Request-Method", "GET"))
             .insert_header(("Access-Control-Request-Headers", "connectionid"));
-        let response = call(&bench, &AuthorizerSettings::default(), preflight).await;
+        let response = call(&bench, &bearer(), preflight).await;
         assert_eq!(response.status(), 204);
         assert!(header(&response, "access-control-allow-headers").contains("connectionid"));
     }
     let bare = TestRequest::with_uri("/authorize").method(Method::OPTIONS);
-    assert_eq!(call(&bench, &AuthorizerSettings::default(), bare).await.status(), 401);
+    assert_eq!(call(&bench, &bearer(), bare).await.status(), 401);
 }
 
 #[actix_rt::test]
 async fn a_protected_resource_can_only_be_read_by_those_who_may() {
     let (bench, id) = open();
-    let settings = AuthorizerSettings::default();
+    let settings = bearer();
     let get =
         |path: &str| TestRequest::with_uri(path).insert_header(("connectionId", id.as_str())).insert_header(("Origin", PAGE));
     let response = call(&bench, &settings, get("/greeting")).await;

@@ -6,13 +6,19 @@ use async_trait::async_trait;
 use countersign_node_proto::{ConnectionId, Invalidate, NodeId};
 
 use super::cache::{CacheSettings, ConnectionCache, Known};
-use super::decision::{Identity, Refused, agree, bearer, credential, judge_known, judge_live};
-use crate::cluster::Bus;
-use crate::config::{AuthorizerSettings, Require};
+use super::call::Asked;
+use super::decision::{
+    Demand, Identity, Refused, Shown, agree, bearer, credential, id_suffices, judge_known, judge_live, sole,
+};
+use super::suspects::Suspects;
+use super::tickets::{Foreign, TICKET};
+use crate::cluster::{Asker, Bus};
+use crate::config::{AuthorizerSettings, Mode, Require};
 use crate::edge::{IdentityHeaders, NO_VALUE};
 use crate::identity::Principal;
 use crate::registry::{LiveConnections, Registry, RegistryUnavailable};
-use crate::telemetry::{DecisionOutcome, DecisionSource, Metrics};
+use crate::telemetry::{DecisionOutcome, DecisionSource, Metrics, ModeLabel};
+use crate::ticket::TicketOffice;
 
 /// Why a token does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +55,10 @@ pub struct AuthorizerParts {
     pub bus: Arc<dyn Bus>,
     /// Verifies tokens.
     pub tokens: Arc<dyn TokenCheck>,
+    /// Checks tickets and proofs.
+    pub tickets: Arc<TicketOffice>,
+    /// Asks the nodes that own connections.
+    pub asker: Arc<Asker>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// A token's expiry ends its connection (`gateway.token.expiry_ends_connection`).
@@ -62,14 +72,25 @@ pub struct Decision {
     pub verdict: Result<Identity, Refused>,
     /// Who knew.
     pub source: DecisionSource,
+    /// What had to be shown of the connection, as far as the call let that be known; none where no connection was asked for.
+    pub mode: Option<Mode>,
 }
 
 /// Decides whether a call may pass.
 pub struct Authorizer {
-    parts: AuthorizerParts,
-    cache: Arc<ConnectionCache>,
+    pub(super) parts: AuthorizerParts,
+    pub(super) cache: Arc<ConnectionCache>,
+    pub(super) suspects: Suspects,
     header: HeaderName,
     registry_timeout: Duration,
+}
+
+/// What must be waited for.
+pub(super) enum Wait<'a> {
+    /// The registry, about a connection of which the id alone was shown.
+    Id(ConnectionId, &'a HeaderValue),
+    /// The registry, the owner or both, about a ticket of another node's connection.
+    Ticket(Box<Foreign<'a>>),
 }
 
 impl Authorizer {
@@ -79,31 +100,35 @@ impl Authorizer {
     pub fn new(settings: &AuthorizerSettings, parts: AuthorizerParts) -> Self {
         let cache = ConnectionCache::new(CacheSettings::from(settings), parts.bus.clone(), parts.metrics.clone());
         let header = HeaderName::try_from(&settings.header).unwrap_or(HeaderName::from_static("connectionid"));
-        Self { parts, cache, header, registry_timeout: settings.registry_timeout_ms.duration() }
+        let registry_timeout = settings.registry_timeout_ms.duration();
+        Self { parts, cache, suspects: Suspects::default(), header, registry_timeout }
     }
 
-    /// Decides on a call by its headers. Reads no clock of the caller's and nothing of the request beside the credentials.
-    pub async fn decide(&self, headers: &HeaderMap, require: Require) -> Decision {
+    /// Decides on a call. Reads no clock of the caller's, and nothing of the request beside the credentials and, for a
+    /// proof, which call it is.
+    pub async fn decide(&self, asked: &Asked<'_>, demand: Demand) -> Decision {
         let started = Instant::now();
         // Boxed where it may wait: the common case must not pay for the state of the rare ones.
-        let decision = match require {
-            Require::Verified => match self.decide_at_once(headers) {
+        let decision = match demand.require {
+            Require::Verified => match self.decide_at_once(asked, demand.mode) {
                 Ok(decision) => decision,
-                Err((id, value)) => Box::pin(self.ask_registry(id, value)).await,
+                Err(wait) => Box::pin(self.decide_later(wait)).await,
             },
-            Require::Token | Require::Both => Box::pin(self.decide_with_token(headers, require)).await,
+            Require::Token | Require::Both => Box::pin(self.decide_with_token(asked, demand)).await,
         };
         self.count(&decision, started.elapsed());
         decision
     }
 
-    /// Drops what is remembered of connections of other nodes.
+    /// Drops what is remembered of connections of other nodes, and no longer takes their tickets at their word.
     pub fn invalidate(&self, what: &Invalidate) {
+        self.suspects.hear(what, self.parts.tickets.now_ms());
         self.cache.invalidate(what);
     }
 
     /// Messages of the bus may have been lost: nothing that is remembered counts any more.
     pub fn invalidate_all(&self) {
+        self.suspects.doubt_all(self.parts.tickets.now_ms());
         self.cache.forget_all();
     }
 
@@ -113,41 +138,59 @@ impl Authorizer {
         &self.cache
     }
 
-    /// The request alone, this node's own connections and the cache: what needs no waiting. Else whom to ask about.
-    fn decide_at_once<'a>(&self, headers: &'a HeaderMap) -> Result<Decision, (ConnectionId, &'a HeaderValue)> {
-        let (id, value) = match credential(headers, &self.header) {
-            Ok(credential) => credential,
-            Err(refused) => return Ok(Decision { verdict: Err(refused), source: DecisionSource::Request }),
-        };
-        let (judged, source) = self.judge_at_once(id).ok_or((id, value))?;
-        let verdict = judged.map(|headers| Identity { connection: value.clone(), headers });
-        Ok(Decision { verdict, source })
+    /// The request alone, this node's own connections, the cache, and tickets that nothing was heard against: what needs no
+    /// waiting. Else what must be waited for.
+    fn decide_at_once<'a>(&self, asked: &Asked<'a>, floor: Mode) -> Result<Decision, Wait<'a>> {
+        match sole(asked.headers, &TICKET, Refused::TicketInvalid) {
+            Err(refused) => Ok(Decision::refused(refused, DecisionSource::Request, floor)),
+            Ok(Some(ticket)) => self.judge_ticket(asked, ticket, floor),
+            Ok(None) if floor > Mode::Bearer => Ok(Decision::refused(Refused::TicketMissing, DecisionSource::Request, floor)),
+            Ok(None) => self.judge_id(asked.headers),
+        }
     }
 
-    async fn ask_registry(&self, id: ConnectionId, value: &HeaderValue) -> Decision {
-        let judged = self.load(id).await.and_then(|known| judge_known(known.as_deref(), unix_now()));
-        let verdict = judged.map(|headers| Identity { connection: value.clone(), headers });
-        Decision { verdict, source: DecisionSource::Registry }
+    async fn decide_later(&self, wait: Wait<'_>) -> Decision {
+        match wait {
+            Wait::Id(id, value) => {
+                let judged = self.load(id).await.and_then(|known| {
+                    let known = judge_known(known.as_deref(), unix_now())?;
+                    id_suffices(known.mode).map(|()| known.headers.clone())
+                });
+                Decision::on_id(judged, value, DecisionSource::Registry)
+            }
+            Wait::Ticket(foreign) => self.judge_foreign(*foreign).await,
+        }
+    }
+
+    /// A call that shows a connection id alone.
+    fn judge_id<'a>(&self, headers: &'a HeaderMap) -> Result<Decision, Wait<'a>> {
+        let (id, value) = match credential(headers, &self.header) {
+            Ok(credential) => credential,
+            Err(refused) => return Ok(Decision::refused(refused, DecisionSource::Request, Mode::Bearer)),
+        };
+        let (judged, source) = self.judge_at_once(id).ok_or(Wait::Id(id, value))?;
+        Ok(Decision::on_id(judged, value, source))
     }
 
     /// The token first: its verification may wait, and the connection's state must be the one at the answer.
-    async fn decide_with_token(&self, headers: &HeaderMap, require: Require) -> Decision {
-        let principal = match self.principal(headers).await {
+    async fn decide_with_token(&self, asked: &Asked<'_>, demand: Demand) -> Decision {
+        let connection_too = demand.require == Require::Both;
+        let mode = connection_too.then_some(demand.mode);
+        let principal = match self.principal(asked.headers).await {
             Ok(principal) => principal,
-            Err(refused) => return Decision { verdict: Err(refused), source: DecisionSource::Request },
+            Err(refused) => return Decision { verdict: Err(refused), source: DecisionSource::Request, mode },
         };
-        if require == Require::Token {
+        if !connection_too {
             let headers = Arc::new(IdentityHeaders::new(Some(&principal.subject), None));
-            return Decision { verdict: Ok(Identity { connection: NO_VALUE, headers }), source: DecisionSource::Request };
+            let identity = Identity { connection: NO_VALUE, headers, shown: Shown::Id };
+            return Decision { verdict: Ok(identity), source: DecisionSource::Request, mode };
         }
-        let Decision { verdict, source } = match self.decide_at_once(headers) {
+        let decision = match self.decide_at_once(asked, demand.mode) {
             Ok(decision) => decision,
-            Err((id, value)) => self.ask_registry(id, value).await,
+            Err(wait) => self.decide_later(wait).await,
         };
-        let verdict = verdict.and_then(|identity| {
-            Ok(Identity { headers: agree(identity.headers, &principal)?, connection: identity.connection })
-        });
-        Decision { verdict, source }
+        let agreed = |identity: Identity| Ok(Identity { headers: agree(identity.headers.clone(), &principal)?, ..identity });
+        Decision { verdict: decision.verdict.and_then(agreed), ..decision }
     }
 
     async fn principal(&self, headers: &HeaderMap) -> Result<Arc<Principal>, Refused> {
@@ -161,15 +204,18 @@ impl Authorizer {
     /// The owner's word, else what is remembered.
     fn judge_at_once(&self, id: ConnectionId) -> Option<(Result<Arc<IdentityHeaders>, Refused>, DecisionSource)> {
         if let Some(connection) = self.parts.live.get(id) {
+            let mode = connection.bound().map(|bound| bound.mode).unwrap_or_default();
             let judged = judge_live(&connection, unix_now(), self.parts.expiry_ends_connection);
-            return Some((judged, DecisionSource::Owner));
+            return Some((judged.and_then(|headers| id_suffices(mode).map(|()| headers)), DecisionSource::Owner));
         }
         let known = self.cache.get(id)?;
-        Some((judge_known(known.as_deref(), unix_now()), DecisionSource::Cache))
+        let judged = judge_known(known.as_deref(), unix_now());
+        let judged = judged.and_then(|known| id_suffices(known.mode).map(|()| known.headers.clone()));
+        Some((judged, DecisionSource::Cache))
     }
 
     /// Asks the registry.
-    async fn load(&self, id: ConnectionId) -> Result<Option<Arc<Known>>, Refused> {
+    pub(super) async fn load(&self, id: ConnectionId) -> Result<Option<Arc<Known>>, Refused> {
         let (node, timeout) = (self.parts.node, self.registry_timeout);
         let fetch = || {
             let registry = self.parts.registry.clone();
@@ -192,11 +238,36 @@ impl Authorizer {
         metrics.decisions.of(outcome).inc();
         metrics.decision_sources.of(decision.source).inc();
         metrics.decision_seconds.of(decision.source).observe(took.as_secs_f64());
+        if let Some(mode) = decision.mode {
+            metrics.mode_decisions.of(label_of(mode), outcome).inc();
+        }
+    }
+}
+
+impl Decision {
+    /// A call that may not pass.
+    pub(super) fn refused(refused: Refused, source: DecisionSource, mode: Mode) -> Self {
+        Self { verdict: Err(refused), source, mode: Some(mode) }
+    }
+
+    /// On a call that showed the id alone.
+    fn on_id(judged: Result<Arc<IdentityHeaders>, Refused>, value: &HeaderValue, source: DecisionSource) -> Self {
+        let verdict = judged.map(|headers| Identity { connection: value.clone(), headers, shown: Shown::Id });
+        Self { verdict, source, mode: Some(Mode::Bearer) }
+    }
+}
+
+/// How a mode is counted.
+const fn label_of(mode: Mode) -> ModeLabel {
+    match mode {
+        Mode::Bearer => ModeLabel::Bearer,
+        Mode::Ticket => ModeLabel::Ticket,
+        Mode::Proof => ModeLabel::Proof,
     }
 }
 
 /// Seconds since the Unix epoch: tokens expire by the calendar.
-fn unix_now() -> u64 {
+pub(super) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

@@ -1,6 +1,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use actix_web::http::Uri;
 use actix_web::http::header::{self, HeaderValue};
 use countersign_node_proto::{ChannelName, Generation, Payload};
 use serde_json::Map;
@@ -8,7 +9,10 @@ use serde_json::Map;
 use super::super::cache::tests::QuietBus;
 use super::*;
 use crate::close::CloseReason;
+use crate::config::{CallFrom, Settings};
+use crate::identity::Clock;
 use crate::registry::{ConnectionState, Entry, LiveConnection, Mailbox, Page, PostError, Write, conformance};
+use crate::ticket::{KeyRing, Kid, TicketKey, TicketKeys};
 
 /// A registry with one answer, which counts how often it is asked.
 pub(crate) struct OneAnswer {
@@ -56,7 +60,7 @@ impl TokenCheck for ReadableTokens {
     }
 }
 
-struct NoMailbox;
+pub(crate) struct NoMailbox;
 
 impl Mailbox for NoMailbox {
     fn post(&self, _: Payload) -> Result<(), PostError> {
@@ -84,23 +88,33 @@ pub(crate) struct Bench {
     pub(crate) live: Arc<LiveConnections>,
     pub(crate) registry: Arc<OneAnswer>,
     pub(crate) bus: Arc<QuietBus>,
+    pub(crate) tickets: Arc<TicketOffice>,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+/// The tickets of a node; all nodes of a test have one key.
+pub(crate) fn office(node: NodeId, clock: Clock) -> Arc<TicketOffice> {
+    let keys = TicketKeys::fixed(KeyRing::single(TicketKey::from_parts(Kid::from_bytes([1; 8]), &[2; 32])));
+    TicketOffice::new(&Settings::default(), node, keys, clock, Arc::new(Metrics::new()))
 }
 
 pub(crate) fn bench() -> Bench {
     let (live, bus, metrics) = (Arc::new(LiveConnections::new()), Arc::new(QuietBus::default()), Arc::new(Metrics::new()));
     let registry = Arc::new(OneAnswer { answer: Mutex::new(Ok(None)), calls: AtomicUsize::new(0) });
+    let tickets = office(THIS_NODE, Clock::system());
     let parts = AuthorizerParts {
         node: THIS_NODE,
         live: live.clone(),
         registry: registry.clone(),
         bus: bus.clone(),
         tokens: Arc::new(ReadableTokens),
+        tickets: tickets.clone(),
+        asker: Asker::new(bus.clone(), Duration::from_millis(50), metrics.clone()),
         metrics: metrics.clone(),
         expiry_ends_connection: true,
     };
     let authorizer = Arc::new(Authorizer::new(&AuthorizerSettings::default(), parts));
-    Bench { authorizer, live, registry, bus, metrics }
+    Bench { authorizer, live, registry, bus, tickets, metrics }
 }
 
 impl Bench {
@@ -128,10 +142,17 @@ impl Bench {
         if let Some(token) = token {
             headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap());
         }
-        self.authorizer.decide(&headers, require).await
+        self.ask(&headers, Demand { require, mode: Mode::Bearer }).await
     }
 
-    fn calls(&self) -> usize {
+    /// Decides on a call that is its own request: `GET http://api.example/greeting`.
+    pub(crate) async fn ask(&self, headers: &HeaderMap, demand: Demand) -> Decision {
+        let uri = Uri::from_static("http://api.example/greeting");
+        let asked = Asked { headers, method: "GET", uri: &uri, prefix: "", from: CallFrom::Request };
+        self.authorizer.decide(&asked, demand).await
+    }
+
+    pub(crate) fn calls(&self) -> usize {
         self.registry.calls.load(Ordering::Relaxed)
     }
 }

@@ -5,14 +5,23 @@
 //! - [`cache`]: what is remembered of connections of other nodes. Never a decision: what a path requires is judged on each
 //!   call, so that one path's answer is never another's.
 //! - [`decision`]: the rules, as pure functions, and every way to be refused.
+//! - [`tickets`]: calls that show a ticket, with or without a proof; [`suspects`]: which tickets may not be taken at their word.
+//! - [`call`]: which call a decision is about.
 //! - [`http`]: the endpoint that a reverse proxy asks, and the resources that the node protects itself.
 
 pub mod cache;
+pub mod call;
 pub mod decision;
 pub mod http;
 mod judge;
+mod suspects;
+mod tickets;
 
 pub use cache::{CacheSettings, ConnectionCache, Known, LoadError};
-pub use decision::{Identity, Refused};
+#[cfg(test)]
+pub(crate) use judge::tests;
+
+pub use call::{Asked, CallText};
+pub use decision::{Demand, Identity, Refused, Shown};
 pub use http::AuthorizeEndpoint;
 pub use judge::{Authorizer, AuthorizerParts, Decision, TokenCheck, TokenProblem};

@@ -20,7 +20,9 @@ pub struct Hello {
     pub digest: [u8; 32],
     /// The page's key.
     pub key: PageKey,
-    /// The least that REST calls in the connection's name must show: the stronger of the client's wish and the node's floor.
+    /// What the client asked that REST calls in its name must at least show, whatever their path asks for.
+    pub wish: Mode,
+    /// What calls must show where their path asks for nothing else: the stronger of the client's wish and the node's floor.
     pub mode: Mode,
 }
 

@@ -28,7 +28,7 @@ impl Page {
 
     fn with(pair: EcdsaKeyPair, hello: &str, mode: Mode) -> Self {
         let key = PageKey::parse(pair.public_key().as_ref().try_into().unwrap()).unwrap();
-        Self { pair, hello: Hello { nonce: [7; 32], digest: hello_digest(hello), key, mode } }
+        Self { pair, hello: Hello { nonce: [7; 32], digest: hello_digest(hello), key, wish: mode, mode } }
     }
 
     /// The binding of this page under a host.
@@ -160,7 +160,7 @@ fn vector(pair: &EcdsaKeyPair, (form, host, origin, top_origin, mode, epoch): Ca
     let ir = generate(&seed, Shape::new(32, Constants::Uniform).unwrap()).unwrap();
     let lanes = evaluate(&ir, &tapes).unwrap();
     let program = match form {
-        ChallengeForm::Vm => b64u(&Disguise::draw(&seed).encode(&ir)),
+        ChallengeForm::Vm | ChallengeForm::Frame => b64u(&Disguise::draw(&seed).encode(&ir)),
         ChallengeForm::Source => print(&ir, &tapes, &page),
     };
     let digest = program_digest(&program);

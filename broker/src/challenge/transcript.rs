@@ -9,6 +9,9 @@ pub struct Transcript {
 }
 
 impl Transcript {
+    /// Bytes before each field: its tag and its length.
+    pub const HEAD_BYTES: usize = 5;
+
     /// Starts with the label, which names use and version.
     #[must_use]
     pub fn new(label: &str) -> Self {

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_node_proto::{ChannelName, NodeId, NodeMessage, Payload, Publication};
+use countersign_node_proto::{Ask, ChannelName, NodeId, NodeMessage, Payload, Publication, Question};
 use tokio::sync::Notify;
 
 use super::{Bus, BusListener, BusUnavailable};
@@ -133,12 +133,19 @@ impl Bus for LocalBus {
     }
 }
 
-impl Drop for LocalBus {
-    fn drop(&mut self) {
+impl LocalBus {
+    /// From now on the others do not find this node any more, and it hears nothing.
+    pub fn leave(&self) {
         if let Some(node) = self.exchange.nodes().remove(&self.node) {
             node.queue.waiting().closed = true;
             node.queue.wake.notify_one();
         }
+    }
+}
+
+impl Drop for LocalBus {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -192,7 +199,10 @@ fn cost(message: &NodeMessage) -> usize {
         + match message {
             NodeMessage::Publication(publication) => payload(&publication.payload),
             NodeMessage::Post(post) => payload(&post.payload),
-            NodeMessage::Disconnect(_) | NodeMessage::Invalidate(_) => 0,
+            NodeMessage::Ask(Ask { question: Question::Proof(proof), .. }) => {
+                proof.ticket.len() + proof.proof.len() + proof.method.len() + proof.target.len()
+            }
+            NodeMessage::Disconnect(_) | NodeMessage::Invalidate(_) | NodeMessage::Ask(_) | NodeMessage::Answer(_) => 0,
         }
 }
 

@@ -3,7 +3,9 @@
 //! - [`Bus`]: what a node can say; [`BusListener`]: what it does with what it hears.
 //! - [`LocalBus`]: the bus of one node, or of several in one process.
 //! - [`RedisBus`]: the bus of a cluster.
+//! - [`Asker`]: a question to one node, and its answer.
 
+mod ask;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod local;
@@ -13,6 +15,7 @@ use async_trait::async_trait;
 use countersign_node_proto::{ChannelName, NodeId, NodeMessage, Publication};
 use std::time::Duration;
 
+pub use ask::{AskError, Asker};
 pub use local::{LocalBus, LocalExchange};
 pub use redis::RedisBus;
 

@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::mode::Mode;
 use super::units::{Millis, Seconds};
 
 /// The endpoint that a reverse proxy asks.
@@ -12,6 +13,12 @@ pub struct AuthorizerSettings {
     pub header: String,
     /// What a call must show where its path asks for nothing else.
     pub require: Require,
+    /// What a call must at least show of its connection, where one is asked for.
+    pub mode: Mode,
+    /// Where the proxy says which call it asks about. Read from nowhere else.
+    pub call_from: CallFrom,
+    /// Tickets.
+    pub ticket: TicketSettings,
     /// Life of a cached allow. A pushed invalidation ends it earlier.
     pub cache_ttl_seconds: Seconds,
     /// Life of a cached denial.
@@ -22,7 +29,7 @@ pub struct AuthorizerSettings {
     pub stale_limit_ms: Millis,
     /// `max-age` of an allow, for proxies that keep answers. 0: `no-store`.
     pub allow_max_age_seconds: Seconds,
-    /// Longest wait for the registry; then 503.
+    /// Longest wait for the registry, or for another node's answer; then 503.
     pub registry_timeout_ms: Millis,
 }
 
@@ -32,6 +39,9 @@ impl Default for AuthorizerSettings {
             path: "/authorize".to_owned(),
             header: "connectionId".to_owned(),
             require: Require::Verified,
+            mode: Mode::Ticket,
+            call_from: CallFrom::XOriginal,
+            ticket: TicketSettings::default(),
             cache_ttl_seconds: Seconds(300),
             cache_denial_ttl_ms: Millis(1_000),
             cache_capacity: 100_000,
@@ -39,6 +49,32 @@ impl Default for AuthorizerSettings {
             allow_max_age_seconds: Seconds(0),
             registry_timeout_ms: Millis(1_000),
         }
+    }
+}
+
+/// Where method, host, path and query of the original call stand in a proxy's question. A proof is for one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallFrom {
+    /// `X-Original-Method` and `X-Original-URL`, with the scheme: nginx.
+    XOriginal,
+    /// `X-Forwarded-Method`, `X-Forwarded-Host` and `X-Forwarded-Uri`: Traefik, Caddy, HAProxy.
+    XForwarded,
+    /// The question's own request line behind the endpoint's path, and its `Host`: Envoy, Gateway API.
+    Request,
+}
+
+/// Tickets, which the node pushes to verified pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TicketSettings {
+    /// Life of one. Range: 5,000 to 60,000.
+    pub ttl_ms: Millis,
+}
+
+impl Default for TicketSettings {
+    fn default() -> Self {
+        Self { ttl_ms: Millis(15_000) }
     }
 }
 
@@ -63,6 +99,9 @@ pub struct ProtectedResource {
     /// What a call must show. Unset: as the authorizer says.
     #[serde(default)]
     pub require: Option<Require>,
+    /// What it must at least show of its connection. Unset: as the authorizer says.
+    #[serde(default)]
+    pub mode: Option<Mode>,
     /// The JSON body of the answer.
     pub body: serde_json::Value,
 }

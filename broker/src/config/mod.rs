@@ -26,8 +26,10 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
-pub use authorizer::{AuthorizerSettings, LogFormat, ManagementSettings, ProtectedResource, Require, TelemetrySettings};
-pub use challenge::{Carrier, ChallengeForm, ChallengeSettings, OnFailure};
+pub use authorizer::{
+    AuthorizerSettings, CallFrom, LogFormat, ManagementSettings, ProtectedResource, Require, TelemetrySettings, TicketSettings,
+};
+pub use challenge::{Carrier, ChallengeForm, ChallengeSettings, OnFailure, SignPrograms};
 pub use cluster::{ClusterSettings, RedisUrl};
 pub use environment::Environment;
 pub use fault::{ConfigFaults, Fault, Place};

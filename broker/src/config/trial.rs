@@ -25,7 +25,7 @@ impl Settings {
         }
         if !is_set("protected") {
             let body = json!({ "greeting": "Hello, World!" });
-            self.protected = vec![ProtectedResource { path: "/demo/greeting".to_owned(), require: None, body }];
+            self.protected = vec![ProtectedResource { path: "/demo/greeting".to_owned(), require: None, mode: None, body }];
         }
     }
 }

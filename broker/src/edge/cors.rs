@@ -15,6 +15,9 @@ pub struct Cors {
     allowed_headers: HeaderValue,
 }
 
+/// Request headers that carry a page's ticket and its proof of a call, as preflights name them.
+pub const CREDENTIAL_HEADERS: [&str; 2] = ["countersign-ticket", "countersign-proof"];
+
 /// Identity headers that a page may read.
 const EXPOSED: &str = "WWW-Authenticate, Retry-After, X-Countersign-Subject, X-Countersign-Connection-Id, X-Countersign-Origin";
 
@@ -22,7 +25,9 @@ impl Cors {
     /// Answers preflights with the headers that our endpoints read, the credential's header among them.
     #[must_use]
     pub fn new(origins: Arc<OriginList>, credential_header: &str) -> Self {
-        let names = format!("authorization, content-type, x-api-key, {}", credential_header.to_ascii_lowercase());
+        let [ticket, proof] = CREDENTIAL_HEADERS;
+        let id = credential_header.to_ascii_lowercase();
+        let names = format!("authorization, content-type, x-api-key, {ticket}, {proof}, {id}");
         let allowed_headers = HeaderValue::from_str(&names).unwrap_or(HeaderValue::from_static("authorization, content-type"));
         Self { origins, allowed_headers }
     }
@@ -87,7 +92,10 @@ mod tests {
     fn preflight_of_a_listed_origin_names_the_credential_header() {
         let response = preflight("http://localhost:3000");
         assert_eq!(response.headers().get("access-control-allow-origin").unwrap(), "http://localhost:3000");
-        assert!(response.headers().get("access-control-allow-headers").unwrap().to_str().unwrap().contains("connectionid"));
+        let allowed = response.headers().get("access-control-allow-headers").unwrap().to_str().unwrap();
+        for name in ["connectionid", "countersign-ticket", "countersign-proof"] {
+            assert!(allowed.split(", ").any(|allowed| allowed == name), "{name}: {allowed}");
+        }
     }
 
     #[test]

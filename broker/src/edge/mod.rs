@@ -13,7 +13,7 @@ mod upgraded;
 mod vouch;
 
 pub use address::{ClientAddress, network};
-pub use cors::Cors;
+pub use cors::{CREDENTIAL_HEADERS, Cors};
 pub use error::{Refusal, refuse};
 pub use host::{HostList, HostVerdict, url_host};
 pub use listener::{ListenerSpec, bind, serve, worker_count};

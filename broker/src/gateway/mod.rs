@@ -11,6 +11,7 @@
 //! - `connection`, `wiring`: the actor that translates, and the session's effects made real.
 //! - [`FrameGuard`], [`Assembler`], [`OutboundBody`]: bytes in, bounded before they are buffered; bytes out.
 //! - [`Watchdog`], [`Vitals`]: what must be seen of a socket from outside its task.
+//! - `tickets`: what verified pages are pushed for their REST calls.
 //! - [`ConnectionSupervisor`]: lets connections in, knows the live ones, drains them.
 
 mod assembly;
@@ -30,6 +31,7 @@ mod session;
 mod shared;
 mod supervisor;
 mod template;
+mod tickets;
 mod vitals;
 mod watchdog;
 mod wiring;

@@ -7,13 +7,14 @@ use tokio::sync::Semaphore;
 
 use super::supervisor::ConnectionSupervisor;
 use super::{SessionConfig, Watchdog};
-use crate::challenge::{Issuer, PendingPermits};
+use crate::challenge::{HeldPrograms, Issuer, PendingPermits};
 use crate::config::GatewaySettings;
 use crate::edge::{ClientAddress, Cors, HostList, OriginList};
 use crate::hub::{Hub, Publisher, Shard};
 use crate::identity::{Clock, TokenVerifier};
 use crate::registry::RegistryKeeper;
 use crate::telemetry::Metrics;
+use crate::ticket::TicketOffice;
 
 /// What all sockets of a node share.
 pub struct Gateway {
@@ -35,8 +36,12 @@ pub struct Gateway {
     pub supervisor: Arc<ConnectionSupervisor>,
     /// Verifies tokens at the handshake and at a refresh.
     pub verifier: Arc<TokenVerifier>,
+    /// Mints tickets for verified pages.
+    pub tickets: Arc<TicketOffice>,
     /// Makes challenges.
     pub issuer: Issuer,
+    /// Programs that frames have yet to fetch.
+    pub held: Arc<HeldPrograms>,
     /// Room for pending challenges.
     pub permits: PendingPermits,
     /// Room for handshakes whose token is being verified.

@@ -1,9 +1,10 @@
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use tokio::time::Instant;
 
 use super::Inbound;
+use super::tickets::TicketPushes;
 use crate::close::CloseReason;
 use crate::edge::SocketControl;
 use crate::hub::Outbox;
@@ -19,6 +20,8 @@ pub struct Vitals {
     deadline: Cell<Option<(Instant, CloseReason)>>,
     token_expiry: Cell<Option<Instant>>,
     body_ended: Cell<bool>,
+    /// Set when a page whose calls need tickets is verified.
+    tickets: OnceCell<Box<TicketPushes>>,
 }
 
 impl Vitals {
@@ -33,6 +36,7 @@ impl Vitals {
             deadline: Cell::new(None),
             token_expiry: Cell::new(None),
             body_ended: Cell::new(false),
+            tickets: OnceCell::new(),
         })
     }
 
@@ -77,6 +81,16 @@ impl Vitals {
     /// When the token expires, where that ends the connection; a refresh moves it.
     pub fn set_token_expiry(&self, at: Option<Instant>) {
         self.token_expiry.set(at);
+    }
+
+    /// From now on the page gets tickets. The first call counts.
+    pub(super) fn start_tickets(&self, pushes: TicketPushes) {
+        let _first_counts = self.tickets.set(Box::new(pushes));
+    }
+
+    /// The tickets that the page gets, if it gets any.
+    pub(super) fn tickets(&self) -> Option<&TicketPushes> {
+        self.tickets.get().map(Box::as_ref)
     }
 
     /// Slices that the socket took so far.

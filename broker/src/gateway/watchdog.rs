@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Vitals;
+use super::tickets::TicketPushes;
 use crate::close::CloseReason;
 use crate::config::LimitSettings;
 use crate::telemetry::{CutReason, LimitHit, Metrics};
@@ -46,11 +47,20 @@ impl From<&LimitSettings> for WatchdogSettings {
     }
 }
 
-/// Ends dead, slow and overdue connections of one worker thread.
+/// Of the connections of a thread, one in so many gets its next ticket at one look, and [`TICKETS_A_LOOK_MIN`] in any case;
+/// the rest wait for the next. The shortest tickets are renewed every ten looks, and seldom all together.
+const TICKETS_A_LOOK: usize = 8;
+/// See [`TICKETS_A_LOOK`].
+const TICKETS_A_LOOK_MIN: usize = 64;
+
+/// Ends dead, slow and overdue connections of one worker thread, and keeps its verified pages in tickets.
 ///
 /// It stands outside the sockets' tasks: while a client does not read, its task is not polled, and no timer in it fires.
 /// Each tick looks at every connection: some ten nanoseconds each, so a hundred thousand of them cost about one percent
-/// of a core.
+/// of a core. Tickets are pushed from here for the same reason that deadlines are watched from here: ten thousand sockets
+/// with a timer each would be ten thousand timers, and whether a ticket is due is one comparison in a look that is taken
+/// anyway. A look pushes to a bounded part of the connections, so that those that were verified together never are served
+/// together.
 #[derive(Clone)]
 pub struct Watchdog(Rc<Watched>);
 
@@ -74,6 +84,17 @@ impl Watchdog {
     pub fn watch(&self, vitals: Rc<Vitals>) {
         let slot = Slot::new(vitals, Instant::now(), &self.0.settings, &mut self.0.jitter.borrow_mut());
         self.0.slots.borrow_mut().push(slot);
+    }
+
+    /// Pushes a page its first ticket now, and the next before each expires.
+    pub(super) fn start_tickets(&self, vitals: &Vitals, pushes: TicketPushes) {
+        vitals.start_tickets(pushes);
+        if let Some(tickets) = vitals.tickets() {
+            let renew_in = tickets.push(vitals.outbox());
+            // Anywhere in most of the time: pages that were verified together part at once.
+            let first = renew_in / 4 + self.0.jitter.borrow_mut().up_to(renew_in / 4 * 3);
+            tickets.set_due(Instant::now() + first);
+        }
     }
 
     /// Connections that are watched.
@@ -106,8 +127,16 @@ impl Watched {
     fn look(&self, now: Instant) {
         // Taken out: what a close sets off may start to watch another connection.
         let mut slots = self.slots.take();
+        let mut tickets_left = (slots.len() / TICKETS_A_LOOK).max(TICKETS_A_LOOK_MIN);
         slots.retain_mut(|slot| {
             let finding = slot.examine(now, &self.settings);
+            if finding == Finding::Ticket {
+                if tickets_left > 0 {
+                    tickets_left -= 1;
+                    self.renew_ticket(&slot.vitals, now);
+                }
+                return true;
+            }
             self.act(slot, finding, now)
         });
         let mut added = self.slots.borrow_mut();
@@ -115,11 +144,18 @@ impl Watched {
         *added = slots;
     }
 
+    /// Pushes a page its next ticket.
+    fn renew_ticket(&self, vitals: &Vitals, now: Instant) {
+        let Some(tickets) = vitals.tickets() else { return };
+        let renew_in = tickets.push(vitals.outbox());
+        tickets.set_due(now + renew_in - self.jitter.borrow_mut().up_to(renew_in / 10));
+    }
+
     /// Does what a finding asks for. Tells whether the connection stays watched.
     fn act(&self, slot: &mut Slot, finding: Finding, now: Instant) -> bool {
         let vitals = &slot.vitals;
         match finding {
-            Finding::Fine => {}
+            Finding::Fine | Finding::Ticket => {}
             Finding::Gone => return false,
             Finding::Ping => {
                 // A refusal needs no answer: the queue overflowed, and the connection is closing by that.
@@ -148,6 +184,7 @@ enum Finding {
     Fine,
     Gone,
     Ping,
+    Ticket,
     Close(CloseReason),
     Cut(CutReason),
 }
@@ -193,7 +230,10 @@ impl Slot {
         if let Some(reason) = self.overdue(now, settings) {
             return Finding::Close(reason);
         }
-        self.heartbeat(now, settings)
+        match self.heartbeat(now, settings) {
+            Finding::Fine if self.vitals.tickets().is_some_and(|tickets| tickets.is_due(now)) => Finding::Ticket,
+            finding => finding,
+        }
     }
 
     /// Nothing was taken of what is queued for too long.

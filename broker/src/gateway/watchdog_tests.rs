@@ -2,11 +2,17 @@ use std::cell::Cell;
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use countersign_node_proto::ConnectionId;
+use countersign_node_proto::{ConnectionId, Generation, NodeId};
 
 use super::*;
+use crate::authorizer::tests::{NoMailbox, office};
+use crate::config::Mode;
 use crate::gateway::{FrameGuard, Inbound, InboundRates, Verdict};
 use crate::hub::{Dialect, Outbox};
+use crate::identity::Clock;
+use crate::registry::{Bound, ConnectionState, LiveConnection};
+use crate::ticket::TicketOffice;
+use crate::ticket::tests::Page;
 
 /// Deadlines of whole seconds, each different, and nothing else.
 const QUIET: WatchdogSettings = WatchdogSettings {
@@ -219,5 +225,98 @@ fn the_task_ends_with_the_watchdog() {
         drop(patient);
         pass(0.5).await;
         assert!(watched.upgrade().is_none());
+    });
+}
+
+/// Texts of the frames that were taken from a queue: pushes are short enough for the two-byte head and its 16-bit length.
+fn texts(mut bytes: &[u8]) -> Vec<String> {
+    let mut texts = Vec::new();
+    while let [0x81, length, rest @ ..] = bytes {
+        let (length, rest) = match length {
+            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+            length => (usize::from(*length), rest),
+        };
+        texts.push(String::from_utf8(rest[..length].to_vec()).unwrap());
+        bytes = &rest[length..];
+    }
+    assert!(bytes.is_empty(), "{bytes:?}");
+    texts
+}
+
+/// A verified page that gets tickets, on a watchdog of many.
+fn page(watchdog: &Watchdog, office: &Arc<TicketOffice>, number: u8) -> Rc<Vitals> {
+    let id = ConnectionId::from_bytes([number; 16]);
+    let outbox = Outbox::new(id, Dialect::Native, 1 << 20, Arc::new(Metrics::new()));
+    let vitals = Vitals::new(outbox, Inbound::new(100, 100), crate::edge::SocketControl::default());
+    let live = LiveConnection::new(id, Generation(1), None, None, None, 0, Box::new(NoMailbox));
+    live.bind(Bound { key: Page::new().key, mode: Mode::Bearer });
+    live.advance(ConnectionState::Verified);
+    watchdog.watch(Rc::clone(&vitals));
+    watchdog.start_tickets(&vitals, TicketPushes::new(Arc::new(live), Arc::clone(office)));
+    vitals
+}
+
+fn taken(vitals: &Rc<Vitals>) -> usize {
+    let mut taken = Vec::new();
+    let cx = &mut Context::from_waker(Waker::noop());
+    while let std::task::Poll::Ready(slice) = vitals.outbox().poll_slice(cx, 8_192) {
+        vitals.progressed();
+        taken.extend_from_slice(&slice);
+    }
+    let texts = texts(&taken);
+    assert!(texts.iter().all(|text| text.starts_with(r#"{"event":"ticket","ticket":""#)), "{texts:?}");
+    texts.len()
+}
+
+#[test]
+fn a_page_gets_a_ticket_at_once_and_the_next_long_before_it_expires() {
+    paused(async {
+        let watchdog = Watchdog::start(QUIET, Arc::new(Metrics::new()));
+        let office = office(NodeId::from_bytes([1; 8]), Clock::system());
+        let page = page(&watchdog, &office, 1);
+        assert_eq!(taken(&page), 1, "at once");
+        let mut longest = 0;
+        let mut since = 0;
+        let mut count = 0;
+        for _quarter_second in 0..4 * 120 {
+            pass(0.25).await;
+            since += 1;
+            let tickets = taken(&page);
+            if tickets > 0 {
+                count += tickets;
+                longest = longest.max(since);
+                since = 0;
+            }
+        }
+        assert!(longest <= 4 * 8, "never later than half of its life, and a look: {longest} quarters of a second");
+        assert!((15..=20).contains(&count), "about every seven seconds: {count} in two minutes");
+        page.close(CloseReason::Idle);
+        let queued = page.outbox().queued_bytes();
+        page.tickets().unwrap().set_due(Instant::now());
+        pass(1.0).await;
+        assert_eq!(page.outbox().queued_bytes(), queued, "none after a close");
+    });
+}
+
+#[test]
+fn pages_that_were_verified_together_are_not_served_together() {
+    paused(async {
+        let watchdog = Watchdog::start(QUIET, Arc::new(Metrics::new()));
+        let office = office(NodeId::from_bytes([1; 8]), Clock::system());
+        let pages: Vec<_> = (0..=255).map(|number| page(&watchdog, &office, number)).collect();
+        assert_eq!(pages.iter().map(taken).sum::<usize>(), 256);
+        let mut busiest = 0;
+        for _look in 0..4 * 30 {
+            pass(0.25).await;
+            busiest = busiest.max(pages.iter().map(taken).sum::<usize>());
+        }
+        assert!(busiest <= TICKETS_A_LOOK_MIN, "{busiest} in one look");
+        // After a stall all are due at once; a look still serves only a part.
+        pages.iter().for_each(|page| page.tickets().unwrap().set_due(Instant::now()));
+        pass(0.25).await;
+        let first: usize = pages.iter().map(taken).sum();
+        assert!(first <= 2 * TICKETS_A_LOOK_MIN, "{first}");
+        pass(1.0).await;
+        assert_eq!(first + pages.iter().map(taken).sum::<usize>(), 256, "and the others soon after");
     });
 }

@@ -14,7 +14,10 @@ use super::request::Token;
 use super::session::{ChallengeFrame, Effects, Event, PublishError, SubscribeError};
 use super::shared::Gateway;
 use super::template::TemplateError;
-use crate::challenge::{Answer, Binding, ChallengeSession, Hello, Pending};
+use super::tickets::TicketPushes;
+use crate::challenge::{
+    Answer, Binding, ChallengeSession, HeldProgram, Hello, IssueError, Issued, Pending, ProgramHandle, program_digest,
+};
 use crate::close::CloseReason;
 use crate::config::{ChallengeForm, Mode};
 use crate::hub;
@@ -95,22 +98,17 @@ impl Effects for Wiring<'_> {
         let mode = binding.as_ref().map_or(Mode::Bearer, |binding| binding.hello.mode);
         if let Some(Binding { hello, .. }) = binding.as_deref() {
             // A session asks once, so this is the first binding.
-            live.bind(Bound { key: hello.key.clone(), mode });
+            live.bind(Bound { key: hello.key.clone(), mode: hello.wish });
         }
         let issued = worker.gateway.issuer.issue(live.id, 0, live.origin.as_deref(), form, binding.as_ref());
+        let issued = issued.and_then(|issued| {
+            let held = hold(&worker.gateway, &issued)?;
+            Ok((challenge_frame(&issued, mode, held.as_ref()), issued, held))
+        });
         let followup = match issued {
-            Ok(issued) => {
-                let frame = ChallengeFrame {
-                    challenge_id: *issued.challenge_id.as_bytes(),
-                    epoch: issued.epoch,
-                    server_nonce: issued.server_nonce,
-                    form: issued.form,
-                    program: issued.program.clone(),
-                    mode,
-                    decoy: issued.decoy.clone(),
-                };
-                self.ground.issued = Some(issued);
-                Followup::Issued(frame)
+            Ok((frame, issued, held)) => {
+                (self.ground.issued, self.ground.held) = (Some(issued), held);
+                Followup::Issued(Box::new(frame))
             }
             Err(error) => {
                 tracing::error!(connection = ?live.id, %error, "challenge could not be made");
@@ -126,8 +124,8 @@ impl Effects for Wiring<'_> {
         let sent_at = received_at();
         let deadline = sent_at + gateway.session.challenge.answer_timeout_ms.duration();
         let pending = Pending::new(self.ground.live.id, &issued, sent_at, deadline);
-        let to = self.ctx.address().recipient();
-        self.ground.challenge = Some(ChallengeSession::open(pending, permit, to, Arc::clone(&gateway.metrics)));
+        let (held, to) = (self.ground.held.take(), self.ctx.address().recipient());
+        self.ground.challenge = Some(ChallengeSession::open(pending, permit, held, to, Arc::clone(&gateway.metrics)));
         self.ground.live.advance(ConnectionState::Challenged);
         self.ground.count_as(ConnectionStateLabel::Challenged);
     }
@@ -141,10 +139,20 @@ impl Effects for Wiring<'_> {
     fn mark_verified(&mut self) -> bool {
         let verified = self.ground.live.advance(ConnectionState::Verified);
         if verified {
-            self.ground.worker.gateway.keeper.verify(self.ground.live.id, self.ground.live.generation);
+            let live = &self.ground.live;
+            let mode = live.bound().map(|bound| bound.mode).unwrap_or_default();
+            self.ground.worker.gateway.keeper.verify(live.id, live.generation, mode);
             self.ground.count_as(ConnectionStateLabel::Verified);
         }
         verified
+    }
+
+    fn start_tickets(&mut self) {
+        let Ground { worker, vitals, live, .. } = &*self.ground;
+        if worker.gateway.tickets.serves(live) {
+            let pushes = TicketPushes::new(Arc::clone(live), Arc::clone(&worker.gateway.tickets));
+            worker.watchdog.start_tickets(vitals, pushes);
+        }
     }
 
     fn raise_limits(&mut self) {
@@ -198,6 +206,30 @@ impl Effects for Wiring<'_> {
     }
 }
 
+/// Keeps the program of the form `frame` to be fetched.
+fn hold(gateway: &Gateway, issued: &Issued) -> Result<Option<HeldProgram>, IssueError> {
+    if issued.form != ChallengeForm::Frame {
+        return Ok(None);
+    }
+    let handle = ProgramHandle::draw(gateway.node)?;
+    Ok(Some(gateway.held.hold(handle, issued.program.clone())))
+}
+
+/// A challenge as it goes to the client.
+fn challenge_frame(issued: &Issued, mode: Mode, held: Option<&HeldProgram>) -> ChallengeFrame {
+    ChallengeFrame {
+        challenge_id: *issued.challenge_id.as_bytes(),
+        epoch: issued.epoch,
+        server_nonce: issued.server_nonce,
+        form: issued.form,
+        program: held.map_or_else(|| issued.program.clone(), |held| held.handle().encode()),
+        program_hash: held.map(|_| program_digest(&issued.program)),
+        mode,
+        signature: issued.signature.clone(),
+        decoy: issued.decoy.clone(),
+    }
+}
+
 /// The registry's entry of a connection that just opened.
 pub(super) fn entry(gateway: &Gateway, live: &LiveConnection) -> Entry {
     let principal = live.principal();
@@ -210,6 +242,7 @@ pub(super) fn entry(gateway: &Gateway, live: &LiveConnection) -> Entry {
         principal: principal.map(|principal| principal.subject.clone()),
         origin: live.origin.clone(),
         verified: false,
+        mode: Mode::default(),
         connected_at_ms: live.connected_at_ms,
         last_active_ms: live.connected_at_ms,
         subscriptions: Vec::new(),

@@ -8,9 +8,10 @@ use actix_web::{App, HttpResponse};
 
 use super::supervisor::{RestartPolicy, Supervised, supervise};
 use crate::authorizer::AuthorizeEndpoint;
-use crate::config::Settings;
+use crate::config::{ChallengeForm, Settings};
 use crate::demo::DemoPage;
 use crate::edge::{Cors, refuse};
+use crate::frame_page::{FramePage, Programs};
 use crate::gateway::{self, Gateway, Watchdog, WatchdogSettings, Worker};
 use crate::hub::HubShard;
 use crate::identity::Identity;
@@ -50,6 +51,10 @@ impl AppParts {
                     parts.management.configure(config);
                 }
                 sdk::configure(config);
+                if parts.settings.challenge.offers(ChallengeForm::Frame) {
+                    let Gateway { node, held, origins, .. } = &*parts.gateway;
+                    FramePage::new(origins, Programs { node: *node, held: Arc::clone(held) }).configure(config);
+                }
                 if parts.settings.server.demo_page {
                     DemoPage::new(&parts.settings).configure(config);
                 }

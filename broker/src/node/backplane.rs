@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use countersign_node_proto::{Layout, NodeId};
@@ -8,6 +8,7 @@ use crate::config::ClusterSettings;
 use crate::link::{CommandLink, RedisTarget, TargetError, Task, keep};
 use crate::registry::{MemoryRegistry, RedisRegistry, Registry};
 use crate::telemetry::Metrics;
+use crate::ticket::{NewKeyError, RedisKeyStore, TicketKeys};
 
 /// What nodes share: the registry and the bus between them.
 ///
@@ -18,7 +19,7 @@ pub struct Backplane(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Local { registry: Arc<MemoryRegistry>, exchange: Arc<LocalExchange> },
+    Local { registry: Arc<MemoryRegistry>, exchange: Arc<LocalExchange>, keys: Arc<OnceLock<Arc<TicketKeys>>> },
     Redis(Arc<Cluster>),
 }
 
@@ -33,20 +34,21 @@ struct Cluster {
 pub(super) struct Attached {
     pub(super) registry: Arc<dyn Registry>,
     pub(super) bus: Arc<dyn Bus>,
+    pub(super) keys: Arc<TicketKeys>,
     ear: Ear,
 }
 
 /// Where a node hears the others.
 enum Ear {
     Local(Arc<LocalBus>),
-    Redis { bus: Arc<RedisBus>, registry: Arc<RedisRegistry>, link: CommandLink },
+    Redis { bus: Arc<RedisBus>, registry: Arc<RedisRegistry>, keys: Arc<RedisKeyStore>, link: CommandLink },
 }
 
 impl Backplane {
     /// A backplane within this process.
     #[must_use]
     pub fn local() -> Self {
-        Self(Kind::Local { registry: Arc::new(MemoryRegistry::new()), exchange: LocalExchange::new() })
+        Self(Kind::Local { registry: Arc::new(MemoryRegistry::new()), exchange: LocalExchange::new(), keys: Arc::default() })
     }
 
     /// The backplane of a cluster. Connects to nothing yet: a node starts without its Redis too, and is unready meanwhile.
@@ -67,13 +69,17 @@ impl Backplane {
     }
 
     /// Lets a node in. Must be called within a tokio runtime.
-    pub(super) fn attach(&self, node: NodeId, metrics: &Arc<Metrics>) -> Attached {
+    ///
+    /// # Errors
+    /// [`NewKeyError`] if there is no randomness for the first key of tickets.
+    pub(super) fn attach(&self, node: NodeId, metrics: &Arc<Metrics>) -> Result<Attached, NewKeyError> {
         match &self.0 {
-            Kind::Local { registry, exchange } => {
-                let local = exchange.attach(node);
-                Attached { registry: registry.clone(), bus: local.clone(), ear: Ear::Local(local) }
+            Kind::Local { registry, exchange, keys } => {
+                let (local, fresh) = (exchange.attach(node), TicketKeys::random()?);
+                let keys = Arc::clone(keys.get_or_init(|| fresh));
+                Ok(Attached { registry: registry.clone(), bus: local.clone(), keys, ear: Ear::Local(local) })
             }
-            Kind::Redis(cluster) => cluster.attach(node, metrics),
+            Kind::Redis(cluster) => Ok(cluster.attach(node, metrics)),
         }
     }
 }
@@ -83,8 +89,9 @@ impl Cluster {
         let link = CommandLink::start(self.target.clone(), Arc::clone(metrics));
         let registry = RedisRegistry::new(link.clone(), self.layout.clone(), node, Arc::clone(metrics));
         let bus = RedisBus::start(link.clone(), self.layout.clone(), node, &self.settings, Arc::clone(metrics));
-        let registry = Arc::new(registry);
-        Attached { registry: registry.clone(), bus: bus.clone(), ear: Ear::Redis { bus, registry, link } }
+        let (registry, store) = (Arc::new(registry), RedisKeyStore::new(link.clone(), &self.layout));
+        let keys = Arc::clone(store.keys());
+        Attached { registry: registry.clone(), bus: bus.clone(), keys, ear: Ear::Redis { bus, registry, keys: store, link } }
     }
 }
 
@@ -99,8 +106,9 @@ impl Attached {
 
     /// Waits until commands go out, for as long as a connection may take. Without it the node goes on, unready.
     pub(super) async fn reached(&self) {
-        if let Ear::Redis { link, .. } = &self.ear {
+        if let Ear::Redis { link, keys, .. } = &self.ear {
             wait(link.target(), "commands", link.up()).await;
+            keys.refresh().await;
         }
     }
 
@@ -111,14 +119,20 @@ impl Attached {
         }
     }
 
-    /// What keeps the shared registry equal to this node's truth, for as long as the node lives.
-    pub(super) fn maintenance(&self) -> Option<Task> {
-        let Ear::Redis { registry, .. } = &self.ear else { return None };
-        let registry = Arc::clone(registry);
-        Some(keep("registry maintenance", move || {
+    /// What keeps the shared registry equal to this node's truth, and its ticket keys to those of the cluster, for as long as
+    /// the node lives.
+    pub(super) fn maintenance(&self) -> Vec<Task> {
+        let Ear::Redis { registry, keys, .. } = &self.ear else { return Vec::new() };
+        let (registry, keys) = (Arc::clone(registry), Arc::clone(keys));
+        let registry = keep("registry maintenance", move || {
             let registry = Arc::clone(&registry);
             async move { registry.maintain().await }
-        }))
+        });
+        let keys = keep("ticket keys", move || {
+            let keys = Arc::clone(&keys);
+            async move { keys.maintain().await }
+        });
+        vec![registry, keys]
     }
 
     /// Is there a bus that can be away?

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use countersign_node_proto::{NodeId, NodeMessage};
+use countersign_node_proto::{Ask, NodeId, NodeMessage, Question, Reply};
 
 use crate::authorizer::Authorizer;
-use crate::cluster::BusListener;
+use crate::cluster::{Asker, BusListener};
 use crate::hub::Hub;
 use crate::management::Disconnector;
 use crate::registry::LiveConnections;
@@ -14,6 +14,7 @@ pub(super) struct Hearing {
     pub(super) live: Arc<LiveConnections>,
     pub(super) authorizer: Arc<Authorizer>,
     pub(super) disconnector: Arc<Disconnector>,
+    pub(super) asker: Arc<Asker>,
 }
 
 impl BusListener for Hearing {
@@ -34,6 +35,14 @@ impl BusListener for Hearing {
                 self.disconnector.disconnect_here(&order);
             }
             NodeMessage::Invalidate(what) => self.authorizer.invalidate(&what),
+            NodeMessage::Ask(Ask { number, question }) => {
+                let authorizer = Arc::clone(&self.authorizer);
+                self.asker.answer(from, number, move || match question {
+                    Question::Proof(proof) => Reply::Proof(authorizer.answer(&proof)),
+                    Question::Unknown => Reply::NotUnderstood,
+                });
+            }
+            NodeMessage::Answer(answer) => self.asker.answered(from, answer),
         }
     }
 

@@ -1,21 +1,26 @@
 use std::sync::Mutex;
 
+use actix_web::http::Uri;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_node_proto::{ChannelName, ConnectionId, Disconnect, Generation, Invalidate, Payload, Post, Publication};
 
 use super::*;
-use crate::authorizer::{AuthorizerParts, Refused, TokenCheck, TokenProblem};
+use crate::authorizer::{Asked, AuthorizerParts, Decision, Demand, Refused, TokenCheck, TokenProblem, tests::office};
 use crate::close::CloseReason;
 use crate::cluster::conformance::eventually;
 use crate::cluster::{Bus as _, LocalBus, LocalExchange};
-use crate::config::{AuthorizerSettings, Require};
+use crate::config::{AuthorizerSettings, CallFrom, Mode, Require};
 use crate::hub::{Dialect, Outbox, Publisher, Receipt, Shard};
-use crate::identity::Principal;
+use crate::identity::{Clock, Principal};
 use crate::registry::{
-    ConnectionState, Entry, LEASE, LeaseKeeper, LiveConnection, Mailbox, MemoryRegistry, PostError, RegistryKeeper,
+    Bound, ConnectionState, Entry, LEASE, LeaseKeeper, LiveConnection, Mailbox, MemoryRegistry, PostError, RegistryKeeper,
 };
 use crate::telemetry::{DecisionSource, Metrics};
+use crate::ticket::tests::Page;
+use crate::ticket::{Call, TicketOffice};
 
 struct NoTokens;
 
@@ -49,6 +54,8 @@ struct Node {
     keeper: RegistryKeeper,
     authorizer: Arc<Authorizer>,
     disconnector: Arc<Disconnector>,
+    asker: Arc<Asker>,
+    tickets: Arc<TicketOffice>,
     shard: Shard,
     publisher: Publisher,
     metrics: Arc<Metrics>,
@@ -74,12 +81,17 @@ async fn start(number: u8, exchange: &Arc<LocalExchange>, registry: &Arc<MemoryR
     let hub = Hub::new(bus.clone(), 1 << 20, metrics.clone());
     let shard = hub.attach();
     shard.start();
+    let tickets = office(id, Clock::system());
+    let asker = Asker::new(bus.clone(), std::time::Duration::from_millis(500), metrics.clone());
+    let asker_of = asker.clone();
     let parts = AuthorizerParts {
         node: id,
         live: live.clone(),
         registry: registry.clone(),
         bus: bus.clone(),
         tokens: Arc::new(NoTokens),
+        tickets: tickets.clone(),
+        asker: asker.clone(),
         metrics: metrics.clone(),
         expiry_ends_connection: true,
     };
@@ -87,8 +99,14 @@ async fn start(number: u8, exchange: &Arc<LocalExchange>, registry: &Arc<MemoryR
     let disconnector = Disconnector::new(id, live.clone(), keeper.clone(), registry.clone(), bus.clone());
     let (disconnector, publisher) = (Arc::new(disconnector), Publisher::new(hub.clone(), bus.clone(), metrics.clone()));
     let (authorizer_of, disconnector_of) = (authorizer.clone(), disconnector.clone());
-    bus.listen(Arc::new(Hearing { hub, live: live.clone(), authorizer: authorizer_of, disconnector: disconnector_of }));
-    Node { id, bus, live, keeper, authorizer, disconnector, shard, publisher, metrics }
+    bus.listen(Arc::new(Hearing {
+        hub,
+        live: live.clone(),
+        authorizer: authorizer_of,
+        disconnector: disconnector_of,
+        asker: asker_of,
+    }));
+    Node { id, bus, live, keeper, authorizer, disconnector, asker, tickets, shard, publisher, metrics }
 }
 
 impl Node {
@@ -105,21 +123,29 @@ impl Node {
             principal: None,
             origin: None,
             verified: false,
+            mode: Mode::default(),
             connected_at_ms: 0,
             last_active_ms: 0,
             expires_at: None,
             subscriptions: Vec::new(),
         });
         connection.advance(ConnectionState::Verified);
-        self.keeper.verify(id, generation);
+        self.keeper.verify(id, generation, Mode::Bearer);
         self.keeper.flush().await;
         (connection, noting)
+    }
+
+    /// Decides on `GET http://api.example/greeting` with these headers.
+    async fn ask(&self, headers: &HeaderMap, mode: Mode) -> Decision {
+        let uri = Uri::from_static("http://api.example/greeting");
+        let asked = Asked { headers, method: "GET", uri: &uri, prefix: "", from: CallFrom::Request };
+        self.authorizer.decide(&asked, Demand { require: Require::Verified, mode }).await
     }
 
     async fn decide(&self, id: ConnectionId) -> (Result<(), Refused>, DecisionSource) {
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static("connectionid"), HeaderValue::from_str(&id.encode()).unwrap());
-        let decision = self.authorizer.decide(&headers, Require::Verified).await;
+        let decision = self.ask(&headers, Mode::Bearer).await;
         (decision.verdict.map(|_| ()), decision.source)
     }
 }
@@ -193,9 +219,79 @@ async fn a_gap_forgets_everything_that_was_learned() {
         live: far.live.clone(),
         authorizer: far.authorizer.clone(),
         disconnector: far.disconnector.clone(),
+        asker: far.asker.clone(),
     };
     listener.gap();
     assert_eq!(far.decide(connection.id).await.1, DecisionSource::Registry);
     listener.heard(near.id, NodeMessage::Invalidate(Invalidate::All));
     assert!(far.authorizer.cache().is_empty());
+}
+
+/// A verified page, and what it was pushed.
+struct Signing {
+    page: Page,
+    connection: Arc<LiveConnection>,
+    ticket: String,
+    nonce: [u8; 32],
+}
+
+impl Signing {
+    async fn on(node: &Node, number: u8) -> Self {
+        let (page, (connection, _)) = (Page::new(), node.open(number).await);
+        connection.bind(Bound { key: page.key.clone(), mode: Mode::Bearer });
+        let issued = node.tickets.issue(&connection).unwrap();
+        let nonce = URL_SAFE_NO_PAD.decode(&issued.nonce).unwrap().try_into().unwrap();
+        Self { page, connection, ticket: issued.ticket, nonce }
+    }
+
+    fn call(&self, counter: u64) -> HeaderMap {
+        let call = Call { method: "GET", target: "api.example/greeting" };
+        let proof = self.page.sign(call, self.ticket.as_bytes(), counter, self.nonce, None).encode();
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("countersign-ticket", self.ticket.as_str()), ("countersign-proof", proof.as_str())] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+}
+
+#[actix_rt::test]
+async fn a_proof_counts_once_on_all_nodes_together() {
+    let [near, far] = cluster().await;
+    let page = Signing::on(&near, 1).await;
+    let verdict = async |node: &Node, headers: &HeaderMap| {
+        let decision = node.ask(headers, Mode::Proof).await;
+        (decision.verdict.map(|_| ()), decision.source)
+    };
+    let (first, second) = (page.call(1), page.call(2));
+    assert_eq!(verdict(&far, &first).await, (Ok(()), DecisionSource::Peer), "far asks near");
+    assert_eq!(verdict(&near, &first).await, (Err(Refused::ProofReplayed), DecisionSource::Owner));
+    assert_eq!(verdict(&near, &second).await, (Ok(()), DecisionSource::Owner));
+    assert_eq!(verdict(&far, &second).await, (Err(Refused::ProofReplayed), DecisionSource::Peer));
+    let other =
+        Signing { page: Page::new(), connection: page.connection.clone(), ticket: page.ticket.clone(), nonce: page.nonce };
+    assert_eq!(verdict(&far, &other.call(3)).await.0, Err(Refused::ProofInvalid), "another page's signature");
+    page.connection.advance(ConnectionState::Closed);
+    assert_eq!(verdict(&far, &page.call(4)).await.0, Err(Refused::ConnectionUnknown), "its owner knows at once");
+    // The owner leaves without a word: nobody knows any more.
+    near.bus.leave();
+    assert_eq!(verdict(&far, &page.call(5)).await.0, Err(Refused::ProofUndecided));
+}
+
+#[actix_rt::test]
+async fn a_ticket_is_good_on_every_node_until_its_connections_end_is_heard() {
+    let [near, far] = cluster().await;
+    let page = Signing::on(&near, 1).await;
+    let verdict = async |node: &Node| {
+        let decision = node.ask(&page.call(1), Mode::Ticket).await;
+        (decision.verdict.map(|_| ()), decision.source)
+    };
+    // Its verification was an invalidation too; the registry is asked once.
+    eventually(async || verdict(&far).await == (Ok(()), DecisionSource::Registry)).await;
+    assert_eq!(verdict(&near).await, (Ok(()), DecisionSource::Owner));
+    let id = page.connection.id;
+    near.live.remove(id, page.connection.generation);
+    near.keeper.remove(id, page.connection.generation);
+    assert_eq!(verdict(&near).await.0, Err(Refused::ConnectionUnknown), "at once");
+    eventually(async || verdict(&far).await.0 == Err(Refused::ConnectionUnknown)).await;
 }

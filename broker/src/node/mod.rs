@@ -53,6 +53,9 @@ pub enum NodeError {
     /// The system's generator failed.
     #[error("no randomness to be had: {0}")]
     Randomness(#[from] getrandom::Error),
+    /// No key for tickets can be made.
+    #[error(transparent)]
+    TicketKey(#[from] crate::ticket::NewKeyError),
     /// The settings do not lead to a Redis.
     #[error(transparent)]
     Cluster(#[from] crate::link::TargetError),

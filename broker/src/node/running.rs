@@ -11,21 +11,22 @@ use tokio::sync::Semaphore;
 
 use super::NodeError;
 use super::apps::AppParts;
-use super::backplane::{Attached, Backplane};
+use super::backplane::Backplane;
 use super::hearing::Hearing;
 use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, TokenCheck, TokenProblem};
-use crate::challenge::{Issuer, PendingPermits};
+use crate::challenge::{Issuer, PendingPermits, Signing};
 use crate::close::CloseReason;
-use crate::cluster::Bus;
-use crate::config::{ServerSettings, Settings, TlsSettings};
+use crate::cluster::{Asker, Bus};
+use crate::config::{ChallengeForm, ServerSettings, Settings, TlsSettings};
 use crate::edge::{self, ClientAddress, Cors, HostList, ListenerSpec, Origin, OriginList, Tls};
 use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
 use crate::hub::{Hub, Publisher};
-use crate::identity::{self, Clock, Identity, Principal, TokenRefusal, TokenVerifier};
+use crate::identity::{self, Clock, Identity, Principal, ProgramKeys, TokenRefusal, TokenVerifier};
 use crate::link::Task;
 use crate::management::{ApiKeys, Disconnector, Management};
 use crate::registry::{LeaseKeeper, LiveConnections, RegistryKeeper};
 use crate::telemetry::{Health, Metrics};
+use crate::ticket::TicketOffice;
 
 /// Threads of the administrative server: few, and never those of the sockets.
 const ADMIN_WORKERS: usize = 2;
@@ -58,7 +59,7 @@ pub struct Node {
 struct Standing {
     lease: Arc<LeaseKeeper>,
     holding: EndOnDrop,
-    maintenance: Option<Task>,
+    maintenance: Vec<Task>,
 }
 
 /// A server and the task that drives it.
@@ -88,12 +89,27 @@ impl Node {
         let metrics = Arc::new(Metrics::new());
         let health = Health::new();
         let node = draw_node_id()?;
-        let attached = backplane.attach(node, &metrics);
+        let attached = backplane.attach(node, &metrics)?;
         let live = Arc::<LiveConnections>::default();
         let identity = Arc::new(start_identity(&settings, &metrics, gateway_address, &live)?);
         let origins = Arc::new(origin_list(&settings, gateway_address));
         let cors = Cors::new(Arc::clone(&origins), &settings.authorizer.header);
-        let authorizer = Arc::new(authorizer(&settings, node, &attached, &live, identity.verifier(), &metrics));
+        let keys = Arc::clone(&attached.keys);
+        let tickets = TicketOffice::new(&settings, node, keys, Clock::system(), Arc::clone(&metrics));
+        let answer_timeout = settings.authorizer.registry_timeout_ms.duration();
+        let asker = Asker::new(Arc::clone(&attached.bus), answer_timeout, Arc::clone(&metrics));
+        let parts = AuthorizerParts {
+            node,
+            live: Arc::clone(&live),
+            registry: Arc::clone(&attached.registry),
+            bus: Arc::clone(&attached.bus),
+            tokens: Arc::new(PoolAndIssuers(identity.verifier())),
+            tickets: Arc::clone(&tickets),
+            asker: Arc::clone(&asker),
+            metrics: Arc::clone(&metrics),
+            expiry_ends_connection: settings.gateway.token.expiry_ends_connection,
+        };
+        let authorizer = Arc::new(Authorizer::new(&settings.authorizer, parts));
         let hub_queue_max = settings.gateway.limits.hub_queue_max_bytes;
         let hub = Hub::new(Arc::clone(&attached.bus), hub_queue_max, Arc::clone(&metrics));
         let keeper = RegistryKeeper::new(Arc::clone(&attached.registry), Arc::clone(&attached.bus));
@@ -128,6 +144,7 @@ impl Node {
             live: Arc::clone(&live),
             authorizer: Arc::clone(&authorizer),
             disconnector,
+            asker,
         }));
         attached.listening().await;
         let gateway = Arc::new(Gateway {
@@ -140,7 +157,9 @@ impl Node {
             addresses: ClientAddress::new(server.trusted_proxies.clone()),
             supervisor: ConnectionSupervisor::new(settings.gateway.limits.clone(), live, Arc::clone(&metrics)),
             verifier: identity.verifier(),
-            issuer: Issuer::new(settings.challenge.program_operations)?,
+            tickets,
+            issuer: issuer(&settings)?,
+            held: Arc::default(),
             permits: PendingPermits::new(settings.challenge.pending_max, Arc::clone(&metrics)),
             handshakes: Semaphore::new(settings.gateway.limits.handshakes_in_flight_max),
             keeper,
@@ -289,33 +308,27 @@ fn start_identity(
     Ok(Identity::start(settings, Arc::clone(metrics), listen, revoked)?)
 }
 
+/// Makes challenges, and signs those that are to be signed.
+fn issuer(settings: &Settings) -> Result<Issuer, NodeError> {
+    let challenge = &settings.challenge;
+    let issuer = Issuer::new(challenge.program_operations)?;
+    if !ChallengeForm::ALL.iter().any(|form| challenge.offers(*form) && challenge.sign_programs.covers(*form)) {
+        return Ok(issuer);
+    }
+    if settings.cluster.redis.is_some() && challenge.signing_keys_dir.is_none() {
+        tracing::warn!("nodes sign programs each with keys of its own: name a shared folder in challenge.signing_keys_dir");
+    }
+    let keys = ProgramKeys::start(settings)?;
+    let answer_ms = u32::try_from(challenge.answer_timeout_ms.0).unwrap_or(u32::MAX);
+    Ok(issuer.signing(Signing::new(challenge.sign_programs, answer_ms, move |frame| frame.sign(&keys.current()))))
+}
+
 /// The configured origins, and the node's own where that is asked for.
 fn origin_list(settings: &Settings, listen: SocketAddr) -> OriginList {
     let gateway = &settings.gateway;
     let listed = gateway.allowed_origins.iter().filter_map(|origin| Origin::parse(origin).ok()).collect();
     let list = OriginList::new(listed, gateway.missing_origin, gateway.null_origin);
     if gateway.allow_own_origin { list.with_own(listen, settings.server.tls.is_some()) } else { list }
-}
-
-/// The authorizer over this node's connections and the backplane.
-fn authorizer(
-    settings: &Settings,
-    node: NodeId,
-    attached: &Attached,
-    live: &Arc<LiveConnections>,
-    verifier: Arc<TokenVerifier>,
-    metrics: &Arc<Metrics>,
-) -> Authorizer {
-    let parts = AuthorizerParts {
-        node,
-        live: Arc::clone(live),
-        registry: Arc::clone(&attached.registry),
-        bus: Arc::clone(&attached.bus),
-        tokens: Arc::new(PoolAndIssuers(verifier)),
-        metrics: Arc::clone(metrics),
-        expiry_ends_connection: settings.gateway.token.expiry_ends_connection,
-    };
-    Authorizer::new(&settings.authorizer, parts)
 }
 
 /// Runs the registry keeper, again after a panic: what it has not applied is in the keeper, not in the task.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use countersign_node_proto::{ChannelName, ConnectionId, Generation, NodeId};
 
 use super::{Entry, Registry, Write};
+use crate::config::Mode;
 
 /// The lease that the suite takes: short, for implementations whose clock cannot be moved.
 const LEASE: Duration = Duration::from_secs(1);
@@ -41,6 +42,7 @@ pub(crate) fn entry(number: u8, node: u8) -> Entry {
         principal: Some("ada".to_owned()),
         origin: Some("https://app.example".to_owned()),
         verified: false,
+        mode: Mode::Bearer,
         connected_at_ms: 1_000,
         last_active_ms: 1_000,
         expires_at: Some(4_000_000_000),
@@ -71,6 +73,7 @@ async fn registered(registry: &impl Registry, number: u8, node: u8) -> Entry {
 async fn an_entry_is_found_as_it_was_registered(registry: &impl Registry) {
     let mut given = entry(1, 1);
     given.subscriptions = vec![channel("a"), channel("b")];
+    given.mode = Mode::Proof;
     registry.renew_lease(given.node, LEASE * 1_000).await.unwrap();
     apply(registry, &[register(&given)]).await;
     let mut found = registry.find(given.id).await.unwrap().expect("registered");
@@ -82,12 +85,14 @@ async fn an_entry_is_found_as_it_was_registered(registry: &impl Registry) {
 
 async fn verify_needs_the_entry_and_its_generation(registry: &impl Registry) {
     let entry = registered(registry, 1, 1).await;
-    apply(registry, &[Write::Verify(entry.id, Generation(2))]).await;
+    apply(registry, &[Write::Verify(entry.id, Generation(2), Mode::Proof)]).await;
     assert!(!registry.find(entry.id).await.unwrap().unwrap().verified, "another generation must not verify");
-    apply(registry, &[Write::Verify(entry.id, entry.generation)]).await;
-    assert!(registry.find(entry.id).await.unwrap().unwrap().verified);
+    assert_eq!(registry.find(entry.id).await.unwrap().unwrap().mode, Mode::Bearer);
+    apply(registry, &[Write::Verify(entry.id, entry.generation, Mode::Ticket)]).await;
+    let found = registry.find(entry.id).await.unwrap().unwrap();
+    assert_eq!((found.verified, found.mode), (true, Mode::Ticket));
     let absent = ConnectionId::from_bytes([9; 16]);
-    apply(registry, &[Write::Verify(absent, Generation(1))]).await;
+    apply(registry, &[Write::Verify(absent, Generation(1), Mode::Bearer)]).await;
     assert_eq!(registry.find(absent).await.unwrap(), None, "verify must not create");
 }
 
@@ -104,7 +109,7 @@ async fn nothing_written_after_remove_brings_an_entry_back(registry: &impl Regis
     let (id, generation) = (entry.id, entry.generation);
     apply(registry, &[Write::Remove(id, generation)]).await;
     let late = [
-        Write::Verify(id, generation),
+        Write::Verify(id, generation, Mode::Proof),
         Write::Refresh(id, generation, None),
         Write::Subscribe(id, generation, channel("late")),
         Write::Unsubscribe(id, generation, channel("late")),
@@ -127,14 +132,14 @@ async fn writes_of_one_connection_keep_their_order(registry: &impl Registry) {
         Write::Unsubscribe(id, generation, channel("left")),
         Write::Refresh(id, generation, Some(1)),
         Write::Refresh(id, generation, Some(2)),
-        Write::Verify(id, generation),
+        Write::Verify(id, generation, Mode::Proof),
     ];
     apply(registry, &writes).await;
     let found = registry.find(id).await.unwrap().unwrap();
     assert!(found.verified);
     assert_eq!(found.expires_at, Some(2));
     assert_eq!(found.subscriptions, [channel("kept")]);
-    let ended = [register(&entry), Write::Verify(id, generation), Write::Remove(id, generation)];
+    let ended = [register(&entry), Write::Verify(id, generation, Mode::Proof), Write::Remove(id, generation)];
     apply(registry, &ended).await;
     assert_eq!(registry.find(id).await.unwrap(), None, "register, verify, remove leaves nothing");
 }
@@ -154,7 +159,11 @@ async fn a_newer_generation_replaces_the_older(registry: &impl Registry) {
     let old = registered(registry, 1, 1).await;
     apply(registry, &[Write::Subscribe(old.id, old.generation, channel("old"))]).await;
     let new = Entry { generation: Generation(2), principal: Some("eve".to_owned()), ..old.clone() };
-    apply(registry, &[register(&new), Write::Verify(old.id, old.generation), Write::Remove(old.id, old.generation)]).await;
+    apply(
+        registry,
+        &[register(&new), Write::Verify(old.id, old.generation, Mode::Proof), Write::Remove(old.id, old.generation)],
+    )
+    .await;
     assert_eq!(registry.find(old.id).await.unwrap(), Some(new));
     assert_eq!(registry.count().await.unwrap(), 1);
     assert!(registry.by_channel(&channel("old"), None, 10).await.unwrap().ids.is_empty());

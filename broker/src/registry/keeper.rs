@@ -10,6 +10,7 @@ use super::pending::Pending;
 use super::{Entry, Registry, RegistryUnavailable, Write};
 use crate::backoff::Backoff;
 use crate::cluster::{Bus, BusUnavailable};
+use crate::config::Mode;
 
 /// Writes in one call of the registry: enough to make a round trip cheap, few enough to keep its script short.
 const BATCH_MAX: usize = 512;
@@ -77,9 +78,9 @@ impl RegistryKeeper {
         self.note(|state| state.pending.register(entry));
     }
 
-    /// Its challenge was answered.
-    pub fn verify(&self, id: ConnectionId, generation: Generation) {
-        self.note(|state| state.pending.verify(id, generation));
+    /// Its challenge was answered; what its calls must at least show.
+    pub fn verify(&self, id: ConnectionId, generation: Generation, mode: Mode) {
+        self.note(|state| state.pending.verify(id, generation, mode));
     }
 
     /// Its token was replaced; `expires_at` in seconds since the Unix epoch.
@@ -270,7 +271,7 @@ impl Announcements {
 fn told_to_others(write: &Write) -> Option<ConnectionId> {
     match write {
         Write::Register(entry) => entry.verified.then_some(entry.id),
-        Write::Verify(id, _) | Write::Refresh(id, ..) | Write::Remove(id, _) => Some(*id),
+        Write::Verify(id, ..) | Write::Refresh(id, ..) | Write::Remove(id, _) => Some(*id),
         Write::Subscribe(..) | Write::Unsubscribe(..) => None,
     }
 }

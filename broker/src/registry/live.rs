@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwapOption;
 use countersign_node_proto::{ConnectionId, Generation, Payload};
@@ -12,6 +12,7 @@ use crate::config::Mode;
 use crate::edge::IdentityHeaders;
 use crate::identity::Principal;
 use crate::page_key::PageKey;
+use crate::ticket::{ReplayWindow, Replayed};
 
 /// Where a connection is in its life: forward only, and `Closed` is final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +78,8 @@ pub struct LiveConnection {
     pub connected_at_ms: u64,
     /// Milliseconds since the Unix epoch of the last message.
     pub last_active_ms: AtomicU64,
+    /// The challenge that was answered last; tickets say it.
+    pub epoch: AtomicU32,
     /// How other threads reach it.
     pub mailbox: Box<dyn Mailbox>,
     principal: ArcSwapOption<Principal>,
@@ -85,6 +88,8 @@ pub struct LiveConnection {
     vouched: ArcSwapOption<Vouched>,
     /// Set once, by a native client's `hello`.
     bound: OnceLock<Box<Bound>>,
+    /// Which signed calls were seen; made at the first.
+    calls_seen: OnceLock<Box<Mutex<ReplayWindow>>>,
 }
 
 /// What a native client's `hello` binds to its connection.
@@ -121,11 +126,13 @@ impl LiveConnection {
             address,
             connected_at_ms,
             last_active_ms: AtomicU64::new(connected_at_ms),
+            epoch: AtomicU32::new(0),
             mailbox,
             principal: ArcSwapOption::new(principal),
             state: AtomicU8::new(ConnectionState::Accepted as u8),
             vouched: ArcSwapOption::empty(),
             bound: OnceLock::new(),
+            calls_seen: OnceLock::new(),
         }
     }
 
@@ -138,6 +145,16 @@ impl LiveConnection {
     #[must_use]
     pub fn bound(&self) -> Option<&Bound> {
         self.bound.get().map(Box::as_ref)
+    }
+
+    /// Takes the counter of a signed call, once.
+    ///
+    /// # Errors
+    /// [`Replayed`], also for one that is too old to tell.
+    pub fn take_counter(&self, counter: u64) -> Result<(), Replayed> {
+        let window = self.calls_seen.get_or_init(Box::default);
+        // No method leaves the window half moved, so a panic elsewhere does not spoil it.
+        window.lock().unwrap_or_else(PoisonError::into_inner).take(counter)
     }
 
     /// What a decision says of this connection while `principal` is its own.

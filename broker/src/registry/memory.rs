@@ -101,9 +101,9 @@ impl Tables {
     fn apply(&mut self, write: &Write) {
         match write {
             Write::Register(entry) => self.insert((**entry).clone()),
-            Write::Verify(id, generation) => {
+            Write::Verify(id, generation, mode) => {
                 if let Some(entry) = self.current(*id, *generation) {
-                    entry.verified = true;
+                    (entry.verified, entry.mode) = (true, *mode);
                 }
             }
             Write::Refresh(id, generation, expires_at) => {

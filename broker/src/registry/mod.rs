@@ -18,6 +18,8 @@ use async_trait::async_trait;
 use countersign_node_proto::{ChannelName, ConnectionId, Generation, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Mode;
+
 pub use keeper::RegistryKeeper;
 pub use lease::{LEASE, LeaseKeeper};
 pub use live::{Bound, ConnectionState, LiveConnection, LiveConnections, Mailbox, PostError};
@@ -39,6 +41,10 @@ pub struct Entry {
     pub origin: Option<String>,
     /// The challenge was answered.
     pub verified: bool,
+    /// The least that calls in its name must show, as its client asked; known with its verification. Entries of older nodes
+    /// have none.
+    #[serde(default)]
+    pub mode: Mode,
     /// Milliseconds since the Unix epoch.
     pub connected_at_ms: u64,
     /// Milliseconds since the Unix epoch, as of the last write.
@@ -54,8 +60,8 @@ pub struct Entry {
 pub enum Write {
     /// A connection opened.
     Register(Box<Entry>),
-    /// Its challenge was answered: applied only if the entry is there with this generation.
-    Verify(ConnectionId, Generation),
+    /// Its challenge was answered, and what its calls must show: applied only if the entry is there with this generation.
+    Verify(ConnectionId, Generation, Mode),
     /// Its token was replaced; the new expiry.
     Refresh(ConnectionId, Generation, Option<u64>),
     /// It subscribed.

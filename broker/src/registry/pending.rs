@@ -4,6 +4,7 @@ use countersign_node_proto::{ChannelName, ConnectionId, Generation};
 use indexmap::IndexMap;
 
 use super::{Entry, Write};
+use crate::config::Mode;
 
 /// What the registry does not know yet, one record per connection.
 ///
@@ -20,7 +21,7 @@ pub(super) struct Pending {
 struct PendingConnection {
     generation: Generation,
     register: Option<Box<Entry>>,
-    verify: bool,
+    verify: Option<Mode>,
     refresh: Option<Option<u64>>,
     /// True: subscribed; false: no more.
     channels: HashMap<ChannelName, bool>,
@@ -33,10 +34,10 @@ impl Pending {
         self.connections.insert(id, PendingConnection { register: Some(Box::new(entry)), ..record });
     }
 
-    pub(super) fn verify(&mut self, id: ConnectionId, generation: Generation) {
+    pub(super) fn verify(&mut self, id: ConnectionId, generation: Generation, mode: Mode) {
         self.with(id, generation, |record| match &mut record.register {
-            Some(entry) => entry.verified = true,
-            None => record.verify = true,
+            Some(entry) => (entry.verified, entry.mode) = (true, mode),
+            None => record.verify = Some(mode),
         });
     }
 
@@ -106,11 +107,11 @@ impl Pending {
 
 impl PendingConnection {
     fn new(generation: Generation) -> Self {
-        Self { generation, register: None, verify: false, refresh: None, channels: HashMap::new(), remove: false }
+        Self { generation, register: None, verify: None, refresh: None, channels: HashMap::new(), remove: false }
     }
 
     fn is_empty(&self) -> bool {
-        self.register.is_none() && !self.verify && self.refresh.is_none() && self.channels.is_empty() && !self.remove
+        self.register.is_none() && self.verify.is_none() && self.refresh.is_none() && self.channels.is_empty() && !self.remove
     }
 
     /// A subscription and its end cancel each other: the registry already knows the state before both.
@@ -138,8 +139,8 @@ impl PendingConnection {
         if let Some(expires_at) = self.refresh {
             writes.push(Write::Refresh(id, generation, expires_at));
         }
-        if self.verify {
-            writes.push(Write::Verify(id, generation));
+        if let Some(mode) = self.verify {
+            writes.push(Write::Verify(id, generation, mode));
         }
         for (channel, subscribed) in self.channels {
             let write = if subscribed { Write::Subscribe } else { Write::Unsubscribe };
@@ -165,7 +166,7 @@ mod tests {
         let entry = conformance::entry(1, 1);
         let (id, generation) = (entry.id, entry.generation);
         pending.register(entry);
-        pending.verify(id, generation);
+        pending.verify(id, generation, Mode::Ticket);
         pending.subscribe(id, generation, channel(1));
         pending.remove(id, generation);
         assert_eq!(pending.len(), 0);
@@ -179,9 +180,9 @@ mod tests {
             pending.subscribe(id, generation, channel(number));
             pending.unsubscribe(id, generation, channel(number));
             pending.refresh(id, generation, Some(u64::from(number)));
-            pending.verify(id, generation);
+            pending.verify(id, generation, Mode::Ticket);
         }
-        assert_eq!(pending.take(), [Write::Refresh(id, generation, Some(249)), Write::Verify(id, generation)]);
+        assert_eq!(pending.take(), [Write::Refresh(id, generation, Some(249)), Write::Verify(id, generation, Mode::Ticket)]);
     }
 
     #[test]
@@ -189,7 +190,7 @@ mod tests {
         let mut pending = Pending::default();
         let (id, generation) = (ConnectionId::from_bytes([1; 16]), Generation(1));
         pending.remove(id, generation);
-        pending.verify(id, generation);
+        pending.verify(id, generation, Mode::Ticket);
         pending.subscribe(id, generation, channel(1));
         assert_eq!(pending.take(), [Write::Remove(id, generation)]);
     }
@@ -204,7 +205,7 @@ mod tests {
         let (id, generation) = (entry.id, entry.generation);
         Some(match kind {
             0 => Write::Register(Box::new(entry)),
-            1 => Write::Verify(id, generation),
+            1 => Write::Verify(id, generation, Mode::ALL[usize::from(name)]),
             2 => Write::Refresh(id, generation, Some(u64::from(name))),
             3 => Write::Subscribe(id, generation, channel(name)),
             4 => Write::Unsubscribe(id, generation, channel(name)),
@@ -216,7 +217,7 @@ mod tests {
     fn note(pending: &mut Pending, write: Write) {
         match write {
             Write::Register(entry) => pending.register(*entry),
-            Write::Verify(id, generation) => pending.verify(id, generation),
+            Write::Verify(id, generation, mode) => pending.verify(id, generation, mode),
             Write::Refresh(id, generation, expires_at) => pending.refresh(id, generation, expires_at),
             Write::Subscribe(id, generation, channel) => pending.subscribe(id, generation, channel),
             Write::Unsubscribe(id, generation, channel) => pending.unsubscribe(id, generation, channel),

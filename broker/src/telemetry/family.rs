@@ -54,6 +54,27 @@ impl<L: Label> Counters<L> {
     }
 }
 
+/// One counter per pair of values of two labels, each resolved once.
+#[derive(Debug, Clone)]
+pub struct CounterGrid<A: Label, B: Label> {
+    handles: Box<[IntCounter]>,
+    labels: std::marker::PhantomData<(A, B)>,
+}
+
+impl<A: Label, B: Label> CounterGrid<A, B> {
+    /// Registers the family.
+    pub(crate) fn register(registry: &Registry, name: &str, help: &str) -> Self {
+        let family = enlist(registry, IntCounterVec::new(Opts::new(name, help), &[A::LABEL, B::LABEL]));
+        let pairs = A::ALL.iter().flat_map(|a| B::ALL.iter().map(move |b| [a.name(), b.name()]));
+        Self { handles: pairs.map(|pair| family.with_label_values(&pair)).collect(), labels: std::marker::PhantomData }
+    }
+
+    /// The counter of one pair.
+    pub fn of(&self, a: A, b: B) -> &IntCounter {
+        &self.handles[a.index() * B::ALL.len() + b.index()]
+    }
+}
+
 /// One gauge per value of a label, each resolved once.
 #[derive(Debug, Clone)]
 pub struct Gauges<L: Label> {

@@ -1,6 +1,6 @@
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
-use super::family::{Counters, Gauges, Histograms, enlist};
+use super::family::{CounterGrid, Counters, Gauges, Histograms, enlist};
 use crate::label;
 
 label! {
@@ -82,6 +82,38 @@ label! {
         Cache => "cache",
         /// The registry.
         Registry => "registry",
+        /// A ticket of another node's connection: nobody was asked.
+        Ticket => "ticket",
+        /// The node that owns the connection, asked over the bus.
+        Peer => "peer",
+    }
+}
+
+label! {
+    /// What a call had to show of its connection.
+    pub enum ModeLabel as "mode" {
+        /// The id alone.
+        Bearer => "bearer",
+        /// A ticket.
+        Ticket => "ticket",
+        /// A ticket and a signature.
+        Proof => "proof",
+    }
+}
+
+label! {
+    /// What became of a question to another node.
+    pub enum AskOutcome as "outcome" {
+        /// Answered.
+        Answered => "answered",
+        /// It did not leave.
+        Unsent => "unsent",
+        /// No answer in time.
+        TimedOut => "timed_out",
+        /// Too many were waiting already.
+        Overloaded => "overloaded",
+        /// The other node does not know such questions.
+        NotUnderstood => "not_understood",
     }
 }
 
@@ -210,6 +242,8 @@ label! {
         Subscribe => "subscribe",
         /// Users, refresh tokens, lock-outs, revocations.
         Users => "users",
+        /// The keys of tickets.
+        Keys => "keys",
         /// Is it there?
         Ping => "ping",
     }
@@ -303,8 +337,18 @@ pub struct Metrics {
     pub decisions: Counters<DecisionOutcome>,
     /// Decisions by source.
     pub decision_sources: Counters<DecisionSource>,
+    /// Decisions on connections by what the call had to show, and outcome.
+    pub mode_decisions: CounterGrid<ModeLabel, DecisionOutcome>,
     /// Time of a decision by source.
     pub decision_seconds: Histograms<DecisionSource>,
+    /// Tickets minted.
+    pub tickets_minted: IntCounter,
+    /// Proofs refused because their counter was used before.
+    pub proof_replays: IntCounter,
+    /// Questions to other nodes by outcome.
+    pub asks: Counters<AskOutcome>,
+    /// From a question to its answer.
+    pub ask_seconds: Histogram,
     /// Cache hits.
     pub cache_hits: IntCounter,
     /// Cache misses.
@@ -413,6 +457,19 @@ impl Metrics {
             challenges_pending: gauge("countersign_challenges_pending", "Challenges waiting for an answer."),
             decisions: Counters::register(r, "countersign_decisions_total", "Authorizer decisions by outcome."),
             decision_sources: Counters::register(r, "countersign_decision_sources_total", "Authorizer decisions by source."),
+            mode_decisions: CounterGrid::register(
+                r,
+                "countersign_mode_decisions_total",
+                "Decisions on connections by what the call had to show, and outcome.",
+            ),
+            tickets_minted: counter("countersign_tickets_minted_total", "Tickets minted for verified connections."),
+            proof_replays: counter("countersign_proof_replays_total", "Proofs refused because they were used before."),
+            asks: Counters::register(r, "countersign_asks_total", "Questions to other nodes by outcome."),
+            ask_seconds: histogram(
+                "countersign_ask_seconds",
+                "From a question to another node to its answer.",
+                NETWORK_SECONDS,
+            ),
             decision_seconds: Histograms::register(
                 r,
                 "countersign_decision_seconds",

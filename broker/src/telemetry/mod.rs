@@ -5,11 +5,11 @@ mod health;
 mod logging;
 mod metrics;
 
-pub use family::{Counters, Gauges, Histograms, Label};
+pub use family::{CounterGrid, Counters, Gauges, Histograms, Label};
 pub use health::{Condition, Health, HealthReport, Readiness, configure};
 pub use logging::{LoggingError, init_logging};
 pub use metrics::{
-    AuthOutcome, BusDrop, BusGap, ConnectionStateLabel, CutReason, DecisionOutcome, DecisionSource, Direction,
-    HandshakeOutcome, IssuerKind, LimitHit, Metrics, ProbeOutcome, RedisCall, RedisLinkLabel, RedisOutcome, TokenOutcome,
-    VerdictLabel,
+    AskOutcome, AuthOutcome, BusDrop, BusGap, ConnectionStateLabel, CutReason, DecisionOutcome, DecisionSource, Direction,
+    HandshakeOutcome, IssuerKind, LimitHit, Metrics, ModeLabel, ProbeOutcome, RedisCall, RedisLinkLabel, RedisOutcome,
+    TokenOutcome, VerdictLabel,
 };

@@ -1,8 +1,8 @@
 //! The end-to-end suite: real clients against real nodes.
 //!
 //! Each module holds one promise: the wire below ([`rfc6455`]), the socket's life ([`gateway`]), what an answer is bound to
-//! ([`binding`]), the two systems whose clients must keep working ([`secured_socket`], [`domain_security`]), the answer to a
-//! proxy ([`authorizer`]), delivery ([`channels`]),
+//! ([`binding`]), who vouches for programs ([`signed`]) and for pages ([`frame`]), the two systems whose clients must keep
+//! working ([`secured_socket`], [`domain_security`]), the answer to a proxy ([`authorizer`]), delivery ([`channels`]),
 //! the page ([`demo_page`]), the client for pages ([`sdk`]), going away ([`drain`]), many sockets at once ([`scale`]),
 //! the command line ([`config_cli`]) and
 //! what a scrape shows ([`metrics`]).
@@ -19,6 +19,7 @@ mod csp_matrix;
 mod demo_page;
 mod domain_security;
 mod drain;
+mod frame;
 mod gateway;
 mod handshake;
 mod limits;
@@ -28,5 +29,6 @@ mod scale;
 mod sdk;
 mod secured_socket;
 mod seed_faults;
+mod signed;
 mod tls;
 mod tokens;

@@ -1,8 +1,9 @@
 use actix_web::http::header::HeaderName;
 
 use super::{Findings, MILLIS_MAX, SECONDS_MAX};
-use crate::config::{GatewaySettings, LimitSettings, OriginPolicy, Settings};
-use crate::edge::{Origin, url_host};
+use crate::config::{Carrier, GatewaySettings, LimitSettings, Mode, OriginPolicy, Settings};
+use crate::edge::{CREDENTIAL_HEADERS, Origin, url_host};
+use crate::ticket::{TTL_MS_MAX, TTL_MS_MIN};
 
 /// Largest message that can be configured: 256 MiB. A bound in bytes that no machine could hold bounds nothing.
 const MESSAGE_MAX: usize = 1 << 28;
@@ -135,6 +136,11 @@ fn check_challenge(settings: &Settings, findings: &mut Findings) {
     findings.millis("challenge.answer_timeout_ms", challenge.answer_timeout_ms, 2_000..=30_000);
     findings.range("challenge.program_operations", challenge.program_operations, 32..=1_024);
     findings.range("challenge.pending_max", challenge.pending_max, 1..=COUNT_MAX);
+    let ahead = challenge.signing_key_publish_ahead_seconds;
+    findings.seconds("challenge.signing_key_publish_ahead_seconds", ahead, 0..=SECONDS_MAX);
+    if let Some(folder) = &challenge.signing_keys_dir {
+        findings.folder("challenge.signing_keys_dir", folder);
+    }
     let forms = &challenge.forms;
     let twice = (1..forms.len()).find(|place| forms[..*place].contains(&forms[*place]));
     if let Some(place) = twice {
@@ -155,11 +161,21 @@ fn check_authorizer(settings: &Settings, findings: &mut Findings) {
             "write one, such as `connectionId`",
         );
     } else if ["authorization", "origin", "host", "connection", "upgrade", "cookie", "content-length", "transfer-encoding"]
+        .into_iter()
+        .chain(CREDENTIAL_HEADERS)
+        .collect::<Vec<_>>()
         .contains(&authorizer.header.to_ascii_lowercase().as_str())
     {
         let message = format!("`{}` has a meaning of its own", authorizer.header);
         findings.add("authorizer.header", message, "choose another, such as `connectionId`");
     }
+    let carried = settings.challenge.enabled && settings.challenge.carrier == Carrier::EchoFunction;
+    if carried && authorizer.mode > Mode::Bearer {
+        let message =
+            format!("clients of challenge.carrier = \"echo_function\" have no key, and so no {}", authorizer.mode.name());
+        findings.add("authorizer.mode", message, "write `mode = \"bearer\"`, or `carrier = \"none\"`");
+    }
+    findings.millis("authorizer.ticket.ttl_ms", authorizer.ticket.ttl_ms, TTL_MS_MIN..=TTL_MS_MAX);
     findings.seconds("authorizer.cache_ttl_seconds", authorizer.cache_ttl_seconds, 0..=86_400);
     findings.millis("authorizer.cache_denial_ttl_ms", authorizer.cache_denial_ttl_ms, 0..=60_000);
     findings.range("authorizer.cache_capacity", authorizer.cache_capacity, 1..=COUNT_MAX);

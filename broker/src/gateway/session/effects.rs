@@ -62,6 +62,8 @@ pub trait Effects {
     /// The connection is verified: in the live state, the registry and the gauge. False: it closed meanwhile, on another
     /// thread, and is not.
     fn mark_verified(&mut self) -> bool;
+    /// Pushes the page its first ticket, and the next before each expires, where its calls must show one.
+    fn start_tickets(&mut self);
     /// The smaller bound on messages ends: the client is verified, or is never challenged.
     fn raise_limits(&mut self);
 

@@ -104,6 +104,10 @@ impl Effects for Recorder {
         !self.closed_elsewhere
     }
 
+    fn start_tickets(&mut self) {
+        self.act("start tickets");
+    }
+
     fn raise_limits(&mut self) {
         self.act("raise limits");
     }
@@ -237,7 +241,17 @@ fn decoy() -> Decoy {
 
 fn challenge() -> ChallengeFrame {
     let (form, program) = (ChallengeForm::Source, "function(keys){}".to_owned());
-    ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program, mode: Mode::Ticket, decoy: decoy() }
+    ChallengeFrame {
+        challenge_id: [0; 16],
+        epoch: 0,
+        server_nonce: [0; 32],
+        form,
+        program,
+        program_hash: None,
+        mode: Mode::Ticket,
+        signature: None,
+        decoy: decoy(),
+    }
 }
 
 const NATIVE: &str = r#"
@@ -294,6 +308,7 @@ fn verified() -> String {
         ! raise limits
         < {{"id":2,"ok":{{}}}}
         < {{"event":"verified","connectionId":"ID"}}
+        ! start tickets
         "#
     )
 }

@@ -254,6 +254,7 @@ impl<E: Effects> Turn<'_, E> {
         if self.state.facts.dialect == Dialect::Native {
             self.reply_done(&to);
             self.effects.send_text(Push::Verified { connection_id: self.state.facts.id }.encode());
+            self.effects.start_tickets();
         }
     }
 

@@ -115,7 +115,7 @@ async fn many_acts_become_few_calls_of_bounded_size() {
         entry.id = ConnectionId::from_bytes(bytes);
         let (id, generation) = (entry.id, entry.generation);
         bench.keeper.register(entry);
-        bench.keeper.verify(id, generation);
+        bench.keeper.verify(id, generation, Mode::Bearer);
     }
     assert_eq!(bench.keeper.backlog(), 2_000);
     bench.start();

@@ -10,12 +10,13 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 
 local kinds = {}
 
--- node, verified, connected at, last active, expires at, `=`principal, `=`origin, channels; empty: none.
+-- node, verified, connected at, last active, expires at, `=`principal, `=`origin, mode, channels; empty: none.
 function kinds.register(id, generation, first, last)
   drop(id)
   local key, node = root .. 'entry:' .. id, ARGV[first]
   local member = id .. node
-  redis.call('HSET', key, 'n', node, 'g', generation, 'v', ARGV[first + 1], 'c', ARGV[first + 2], 'a', ARGV[first + 3])
+  redis.call('HSET', key, 'n', node, 'g', generation, 'v', ARGV[first + 1], 'c', ARGV[first + 2], 'a', ARGV[first + 3],
+    'm', ARGV[first + 7])
   if ARGV[first + 4] ~= '' then
     redis.call('HSET', key, 'x', ARGV[first + 4])
   end
@@ -27,7 +28,7 @@ function kinds.register(id, generation, first, last)
   if ARGV[first + 6] ~= '' then
     redis.call('HSET', key, 'o', string.sub(ARGV[first + 6], 2))
   end
-  for i = first + 7, last do
+  for i = first + 8, last do
     redis.call('HSET', key, '+' .. ARGV[i], '')
     redis.call('ZADD', root .. 'channel:' .. ARGV[i], 0, member)
   end
@@ -41,9 +42,9 @@ local function current(id, generation)
   return entry[1] == generation and entry[2]
 end
 
-function kinds.verify(id, generation)
+function kinds.verify(id, generation, first)
   if current(id, generation) then
-    redis.call('HSET', root .. 'entry:' .. id, 'v', '1')
+    redis.call('HSET', root .. 'entry:' .. id, 'v', '1', 'm', ARGV[first])
   end
 end
 

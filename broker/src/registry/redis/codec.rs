@@ -5,13 +5,17 @@ use std::str::FromStr;
 use countersign_node_proto::{ChannelName, ConnectionId, Generation, NodeId};
 use redis::{Cmd, Value};
 
+use crate::config::Mode;
 use crate::registry::{Entry, RegistryUnavailable, Write};
 
 /// Adds a write to a call of `apply.lua`.
 pub(super) fn add_write(call: &mut Cmd, write: &Write) {
     match write {
         Write::Register(entry) => add_entry(call, entry),
-        Write::Verify(id, generation) => head(call, "verify", *id, *generation, 0),
+        Write::Verify(id, generation, mode) => {
+            head(call, "verify", *id, *generation, 1);
+            call.arg(mode.name());
+        }
         Write::Refresh(id, generation, expires_at) => {
             head(call, "refresh", *id, *generation, 1);
             call.arg(number_or_empty(*expires_at));
@@ -35,14 +39,15 @@ pub(super) fn add_disown(call: &mut Cmd, id: ConnectionId, node: NodeId) {
 }
 
 fn add_entry(call: &mut Cmd, entry: &Entry) {
-    head(call, "register", entry.id, entry.generation, 7 + entry.subscriptions.len());
+    head(call, "register", entry.id, entry.generation, 8 + entry.subscriptions.len());
     call.arg(entry.node.encode())
         .arg(u8::from(entry.verified))
         .arg(entry.connected_at_ms)
         .arg(entry.last_active_ms)
         .arg(number_or_empty(entry.expires_at))
         .arg(text_or_empty(entry.principal.as_deref()))
-        .arg(text_or_empty(entry.origin.as_deref()));
+        .arg(text_or_empty(entry.origin.as_deref()))
+        .arg(entry.mode.name());
     for channel in &entry.subscriptions {
         call.arg(channel.as_str());
     }
@@ -80,6 +85,7 @@ pub(super) fn read_entry(id: ConnectionId, value: Value) -> Result<Option<Entry>
         principal: text("p")?,
         origin: text("o")?,
         verified: field("v") == Some(b"1"),
+        mode: mode(id, field("m"))?,
         connected_at_ms: parsed(id, field("c"))?,
         last_active_ms: parsed(id, field("a"))?,
         expires_at: field("x").map(|expires_at| parsed(id, Some(expires_at))).transpose()?,
@@ -90,6 +96,12 @@ pub(super) fn read_entry(id: ConnectionId, value: Value) -> Result<Option<Entry>
 fn parsed<T: FromStr>(id: ConnectionId, field: Option<&[u8]>) -> Result<T, RegistryUnavailable> {
     let text = field.and_then(|field| std::str::from_utf8(field).ok());
     text.and_then(|text| text.parse().ok()).ok_or_else(|| spoiled(id))
+}
+
+/// Entries of older nodes have none. One that this version does not know asks for more than any that it does.
+fn mode(id: ConnectionId, field: Option<&[u8]>) -> Result<Mode, RegistryUnavailable> {
+    let Some(field) = field else { return Ok(Mode::Bearer) };
+    std::str::from_utf8(field).ok().and_then(Mode::parse).ok_or_else(|| spoiled(id))
 }
 
 fn channel_name(id: ConnectionId, name: &[u8]) -> Result<ChannelName, RegistryUnavailable> {

@@ -64,7 +64,7 @@ impl Mirror {
                 }
                 return;
             }
-            Write::Verify(id, generation)
+            Write::Verify(id, generation, _)
             | Write::Refresh(id, generation, _)
             | Write::Subscribe(id, generation, _)
             | Write::Unsubscribe(id, generation, _)
@@ -72,7 +72,7 @@ impl Mirror {
         };
         let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.generation == *generation) else { return };
         match write {
-            Write::Verify(..) => entry.verified = true,
+            Write::Verify(_, _, mode) => (entry.verified, entry.mode) = (true, *mode),
             Write::Refresh(_, _, expires_at) => entry.expires_at = *expires_at,
             Write::Subscribe(_, _, channel) if !entry.subscriptions.contains(channel) => {
                 entry.subscriptions.push(channel.clone());

@@ -222,7 +222,7 @@ async fn calls_fail_within_their_deadline_while_redis_is_frozen_and_work_again_a
     let epoch = registry.link.connected().unwrap().epoch;
     redis.freeze();
     let frozen = tokio::time::Instant::now();
-    let verify = [Write::Verify(given.id, given.generation)];
+    let verify = [Write::Verify(given.id, given.generation, crate::config::Mode::Bearer)];
     let asked = tokio::join!(registry.find(given.id), registry.count(), registry.apply(&verify));
     assert!(asked.0.is_err() && asked.1.is_err() && asked.2.is_err());
     assert!(frozen.elapsed() < Duration::from_secs(1), "the deadline is half a second: {:?}", frozen.elapsed());

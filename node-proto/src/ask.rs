@@ -1,0 +1,157 @@
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::read;
+
+/// A question from one node to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// The asker's name for it; the answer carries it.
+    pub number: u64,
+    /// What is asked.
+    pub question: Question,
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The question's.
+    pub number: u64,
+    /// What is answered.
+    pub reply: Reply,
+}
+
+/// What a node can be asked. To add a question: a kind below, a variant here, and one of [`Reply`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// Is this proof of a call good? To the node that owns the connection of its ticket, where each counts once.
+    Proof(ProofQuestion),
+    /// One of a newer node, to be answered with [`Reply::NotUnderstood`].
+    Unknown,
+}
+
+/// What a node answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// To [`Question::Proof`].
+    Proof(ProofVerdict),
+    /// The node does not know such questions, or its answer is one that this node does not know.
+    NotUnderstood,
+}
+
+/// A call and what was shown for it, word for word: the owner judges it as if it had come to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofQuestion {
+    /// The ticket's text.
+    pub ticket: String,
+    /// The proof's text.
+    pub proof: String,
+    /// The call's method.
+    pub method: String,
+    /// Its host, path and query.
+    pub target: String,
+}
+
+/// The owner's word on a proof. Every verdict but [`ProofVerdict::Good`] is a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "&str")]
+pub enum ProofVerdict {
+    /// It counts, and never will again.
+    Good,
+    /// The ticket does not count.
+    TicketInvalid,
+    /// The ticket's time is over.
+    TicketExpired,
+    /// The connection is closed.
+    ConnectionUnknown,
+    /// The connection's token expired.
+    ConnectionExpired,
+    /// The proof is not of this call, or not of the connection's page.
+    ProofInvalid,
+    /// The proof was used before.
+    ProofReplayed,
+    /// A verdict of a newer node.
+    Unknown,
+}
+
+impl ProofVerdict {
+    /// Every verdict, with its name on the wire; never reused.
+    const NAMES: [(Self, &'static str); 8] = [
+        (Self::Good, "good"),
+        (Self::TicketInvalid, "ticket_invalid"),
+        (Self::TicketExpired, "ticket_expired"),
+        (Self::ConnectionUnknown, "connection_unknown"),
+        (Self::ConnectionExpired, "connection_expired"),
+        (Self::ProofInvalid, "proof_invalid"),
+        (Self::ProofReplayed, "proof_replayed"),
+        (Self::Unknown, "unknown"),
+    ];
+}
+
+impl From<String> for ProofVerdict {
+    fn from(name: String) -> Self {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map_or(Self::Unknown, |(verdict, _)| *verdict)
+    }
+}
+
+impl From<ProofVerdict> for &'static str {
+    fn from(verdict: ProofVerdict) -> Self {
+        ProofVerdict::NAMES.iter().find(|(known, _)| *known == verdict).map_or("unknown", |(_, name)| name)
+    }
+}
+
+/// How a question or an answer travels: its kind beside its encoded body, so that an unknown kind is data.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Enclosed {
+    i: u64,
+    k: String,
+    b: Bytes,
+}
+
+/// The names of the kinds on the wire; never reused. A question and its answer share one.
+mod kind {
+    pub(super) const PROOF: &str = "proof";
+    pub(super) const UNKNOWN: &str = "unknown";
+}
+
+type Encoded = Result<Enclosed, rmp_serde::encode::Error>;
+
+impl Ask {
+    pub(crate) fn enclose(&self) -> Encoded {
+        match &self.question {
+            Question::Proof(body) => enclosed(self.number, kind::PROOF, body),
+            Question::Unknown => enclosed(self.number, kind::UNKNOWN, &()),
+        }
+    }
+}
+
+impl Answer {
+    pub(crate) fn enclose(&self) -> Encoded {
+        match &self.reply {
+            Reply::Proof(body) => enclosed(self.number, kind::PROOF, body),
+            Reply::NotUnderstood => enclosed(self.number, kind::UNKNOWN, &()),
+        }
+    }
+}
+
+impl Enclosed {
+    pub(crate) fn ask(self) -> Result<Ask, rmp_serde::decode::Error> {
+        let question = match self.k.as_str() {
+            kind::PROOF => Question::Proof(read(&self.b)?),
+            _ => Question::Unknown,
+        };
+        Ok(Ask { number: self.i, question })
+    }
+
+    pub(crate) fn answer(self) -> Result<Answer, rmp_serde::decode::Error> {
+        let reply = match self.k.as_str() {
+            kind::PROOF => Reply::Proof(read(&self.b)?),
+            _ => Reply::NotUnderstood,
+        };
+        Ok(Answer { number: self.i, reply })
+    }
+}
+
+fn enclosed(number: u64, kind: &str, body: &impl Serialize) -> Encoded {
+    Ok(Enclosed { i: number, k: kind.to_owned(), b: rmp_serde::to_vec_named(body)?.into() })
+}
