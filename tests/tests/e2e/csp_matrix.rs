@@ -108,8 +108,9 @@ const STORY: &str = r#"
     connection.closed.then((error) => { parent.postMessage(error.code + why, '*') });
 "#;
 
-/// Hears how the page, or the page in its frame, ended.
-const LISTENER: &str = "addEventListener('message', ({ data }) => { globalThis.outcome ??= data });";
+/// Hears how the page, or the page in its frame, ended; what the node's window says is no text.
+const LISTENER: &str =
+    "addEventListener('message', ({ data }) => { if (typeof data === 'string') globalThis.outcome ??= data });";
 
 /// Opens the page of a row, with a node that asks in this form; how it ends.
 async fn outcome(browser: &Browser, row: &Row, form: &str) -> Value {

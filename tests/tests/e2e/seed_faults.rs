@@ -148,11 +148,15 @@ async fn verify(socket: &mut Socket, secrets: &mut Vec<String>) {
     socket.event("verified").await;
 }
 
-/// Every text in a message that is long enough to be a secret: ids, nonces, programs, MACs, signatures, tokens.
+/// Every text in a message that is long enough to be a secret: ids, nonces, MACs, signatures, tokens; and of a printed program
+/// its longest piece that no log would have to escape.
 fn collect(message: &Value, secrets: &mut Vec<String>) {
     match message {
-        Value::String(text) if text.len() >= 20 && !text.starts_with("http") && !text.contains(' ') => {
-            secrets.push(text.clone());
+        Value::String(text) if !text.starts_with("http") => {
+            let piece = text.split(['"', '\\', ' ']).max_by_key(|piece| piece.len()).unwrap_or_default();
+            if piece.len() >= 20 {
+                secrets.push(piece.to_owned());
+            }
         }
         Value::Array(items) => items.iter().for_each(|item| collect(item, secrets)),
         Value::Object(members) => members.values().for_each(|member| collect(member, secrets)),
