@@ -12,11 +12,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_node_proto::NodeId;
+use countersign_node_proto::{NodeId, ProgramQuestion, Question, Reply};
+use tokio::sync::Semaphore;
 
 use crate::challenge::{HeldPrograms, ProgramHandle};
+use crate::cluster::Asker;
 use crate::edge::{OriginList, refuse};
 
+/// Questions to other nodes that wait for an answer. Anybody can make a handle up, and proofs of calls need room too.
+const ASKING_MAX: usize = 256;
 /// Its script, built from `broker/web/frame/`.
 const SCRIPT: &str = include_str!("../web/frame/dist/frame.js");
 
@@ -28,13 +32,13 @@ pub struct FramePage {
     programs: Programs,
 }
 
-/// Where programs are.
+/// Where programs are: here, or on the node that a handle names.
 #[derive(Clone)]
 pub struct Programs {
-    /// This node.
-    pub node: NodeId,
-    /// What it holds.
-    pub held: Arc<HeldPrograms>,
+    node: NodeId,
+    held: Arc<HeldPrograms>,
+    asker: Arc<Asker>,
+    asking: Arc<Semaphore>,
 }
 
 impl FramePage {
@@ -51,7 +55,7 @@ impl FramePage {
         app.route("/challenge/frame", web::get().to(move || std::future::ready(page.document())));
         let program = move |request: HttpRequest, handle: web::Path<String>| {
             let programs = programs.clone();
-            async move { programs.answer(&request, &handle) }
+            async move { programs.answer(&request, &handle).await }
         };
         app.route("/challenge/program/{handle}", web::get().to(program));
     }
@@ -76,17 +80,39 @@ impl FramePage {
 }
 
 impl Programs {
+    /// What this node holds, and whom to ask for the rest.
+    #[must_use]
+    pub fn new(node: NodeId, held: Arc<HeldPrograms>, asker: Arc<Asker>) -> Self {
+        Self { node, held, asker, asking: Arc::new(Semaphore::new(ASKING_MAX)) }
+    }
+
     /// A program, once.
-    fn answer(&self, request: &HttpRequest, handle: &str) -> HttpResponse {
+    async fn answer(&self, request: &HttpRequest, handle: &str) -> HttpResponse {
         // Before the handle is looked at: whoever may not have a program must not spend it either.
         if !comes_from_frame(request.headers()) {
             return refuse(StatusCode::FORBIDDEN, "cross_site", "programs are for the frame of this node");
         }
         let Some(handle) = ProgramHandle::parse(handle) else { return gone() };
-        if handle.node() != self.node {
-            return gone();
+        let taken = if handle.node() == self.node { Some(self.held.take(&handle)) } else { self.ask(&handle).await };
+        match taken {
+            Some(Some(text)) => program(text),
+            Some(None) => gone(),
+            None => refuse(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the node of this program does not answer"),
         }
-        self.held.take(&handle).map_or_else(gone, program)
+    }
+
+    /// What the node that holds it says; nothing if it says nothing, or too much is asked already.
+    async fn ask(&self, handle: &ProgramHandle) -> Option<Option<String>> {
+        let _room = self.asking.try_acquire().ok()?;
+        let question = Question::Program(ProgramQuestion { handle: handle.encode() });
+        match self.asker.ask(handle.node(), question).await {
+            Ok(Reply::Program(taken)) => Some(taken),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::debug!(node = ?handle.node(), %error, "program was not fetched from another node");
+                None
+            }
+        }
     }
 }
 
@@ -130,16 +156,22 @@ fn policy(origins: &OriginList) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use actix_web::App;
     use actix_web::test::{TestRequest, call_service, init_service, read_body};
 
     use super::*;
+    use crate::cluster::LocalBus;
     use crate::config::OriginPolicy;
     use crate::edge::Origin;
+    use crate::telemetry::Metrics;
 
     fn page(origins: &[&str]) -> FramePage {
         let origins = origins.iter().map(|origin| Origin::parse(origin).unwrap()).collect();
-        let programs = Programs { node: NodeId::from_bytes([7; 8]), held: Arc::default() };
+        let node = NodeId::from_bytes([7; 8]);
+        let asker = Asker::new(LocalBus::single(node), Duration::from_secs(1), Arc::new(Metrics::new()));
+        let programs = Programs::new(node, Arc::default(), asker);
         FramePage::new(&OriginList::new(origins, OriginPolicy::Allow, OriginPolicy::Allow), programs)
     }
 
@@ -189,7 +221,7 @@ mod tests {
         let page = page(&["https://a.example"]);
         let app = init_service(App::new().configure(|app| page.configure(app))).await;
         let over = page.programs.held.hold(ProgramHandle::draw(page.programs.node).unwrap(), "AQ".to_owned()).handle();
-        for handle in [over.encode().as_str(), "x", "%20", &"A".repeat(32), &"A".repeat(10_000)] {
+        for handle in [over.encode().as_str(), "x", "%20", &"A".repeat(31), &"A".repeat(10_000)] {
             let request = TestRequest::get().uri(&format!("/challenge/program/{handle}")).to_request();
             assert_eq!(call_service(&app, request).await.status(), StatusCode::NOT_FOUND);
         }

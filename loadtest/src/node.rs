@@ -142,6 +142,10 @@ audiences = ["{AUDIENCE}"]
 algorithms = ["HS256"]
 hmac_secret_file = {secret:?}
 
+# The clients show connection ids.
+[authorizer]
+mode = "bearer"
+
 [telemetry]
 log_filter = "warn"
 

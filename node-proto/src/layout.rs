@@ -1,6 +1,6 @@
 //! Names in Redis: keys of the registry and channels of the bus.
 
-use crate::{ChannelName, ConnectionId, NodeId};
+use crate::{ChannelName, ConnectionId, NodeId, slot_of};
 
 /// Why a text cannot be the prefix of all names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +38,8 @@ pub enum Topic {
     Node(NodeId),
     /// To the nodes that have subscribers.
     Channel(ChannelName),
+    /// To this node itself, by way of a certain server of a Redis Cluster: the number makes a name that is kept there.
+    Echo(NodeId, u16),
 }
 
 impl Layout {
@@ -134,6 +136,12 @@ impl Layout {
         ConnectionId::parse(member.get(..ConnectionId::TEXT_LEN)?).ok()
     }
 
+    /// The slot of all keys.
+    #[must_use]
+    pub fn slot(&self) -> u16 {
+        slot_of(self.root.as_bytes())
+    }
+
     /// The name of a topic on the bus.
     #[must_use]
     pub fn topic(&self, topic: &Topic) -> String {
@@ -141,6 +149,7 @@ impl Layout {
             Topic::Broadcast => format!("{}/all", self.prefix),
             Topic::Node(node) => format!("{}/node/{node}", self.prefix),
             Topic::Channel(channel) => format!("{}/channel/{channel}", self.prefix),
+            Topic::Echo(node, number) => format!("{}/echo/{node}/{number}", self.prefix),
         }
     }
 
@@ -152,6 +161,10 @@ impl Layout {
             None if rest == "all" => Some(Topic::Broadcast),
             Some(("node", node)) => node.parse().ok().map(Topic::Node),
             Some(("channel", channel)) => ChannelName::new(channel).ok().map(Topic::Channel),
+            Some(("echo", rest)) => {
+                let (node, number) = rest.split_once('/')?;
+                Some(Topic::Echo(node.parse().ok()?, number.parse().ok()?))
+            }
             _ => None,
         }
     }
@@ -184,13 +197,21 @@ mod tests {
     fn topics_are_read_back() {
         let layout = layout();
         let channel = |name: &str| Topic::Channel(ChannelName::new(name).unwrap());
-        for topic in [Topic::Broadcast, Topic::Node(NodeId::from_bytes([9; 8])), channel("a/b"), channel("all"), channel("{x}")]
-        {
+        let node = NodeId::from_bytes([9; 8]);
+        let own = [Topic::Broadcast, Topic::Node(node), Topic::Echo(node, 65_535)];
+        for topic in own.into_iter().chain([channel("a/b"), channel("all"), channel("{x}")]) {
             assert_eq!(layout.topic_of(&layout.topic(&topic)), Some(topic));
         }
-        for foreign in
-            ["", "countersign", "countersign/", "countersign/al", "other/all", "countersign/node/x", "countersign/channel/"]
-        {
+        for foreign in [
+            "",
+            "countersign",
+            "countersign/",
+            "countersign/al",
+            "other/all",
+            "countersign/node/x",
+            "countersign/channel/",
+            "countersign/echo/x/1",
+        ] {
             assert_eq!(layout.topic_of(foreign), None, "{foreign}");
         }
     }

@@ -9,17 +9,20 @@
 //! - [`message`]: what travels over the bus.
 //! - [`wire`]: how it travels: envelope, numbering, encoding, and what becomes of kinds that this version does not know.
 //! - [`layout`]: under which names it is kept and said in Redis.
+//! - [`slot`]: where a Redis Cluster keeps such a name.
 
 mod ask;
 mod channel;
 mod id;
 mod layout;
 mod message;
+mod slot;
 mod wire;
 
-pub use ask::{Answer, Ask, ProofQuestion, ProofVerdict, Question, Reply};
+pub use ask::{Answer, Ask, ProgramQuestion, ProofQuestion, ProofVerdict, Question, Reply};
 pub use channel::{ChannelName, ChannelNameError};
 pub use id::{ConnectionId, Generation, IdError, NodeId};
 pub use layout::{Layout, PrefixError, Topic};
-pub use message::{Disconnect, Invalidate, NodeMessage, Payload, Post, Publication};
+pub use message::{Disconnect, Invalidate, NodeMessage, Payload, Post, PrincipalName, Publication};
+pub use slot::{SLOTS, slot_of};
 pub use wire::{DecodeError, Decoded, EncodeError, EncodedBody, Envelope, Message, VERSION, decode};

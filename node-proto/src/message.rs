@@ -34,6 +34,59 @@ pub struct Post {
     pub payload: Payload,
 }
 
+/// Whom connections belong to. A subject is unique within its issuer only.
+///
+/// On the wire the subject alone where no issuer is named, as it was before issuers were; else a map of both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "PrincipalForm", into = "PrincipalForm")]
+pub struct PrincipalName {
+    /// `sub` of the tokens.
+    pub subject: String,
+    /// The issuer, as nodes name it in their configuration; `pool` for the nodes' own. None: whichever.
+    pub issuer: Option<String>,
+}
+
+impl PrincipalName {
+    /// Is this the subject of that issuer? Of a connection whose issuer is not known, it may be.
+    #[must_use]
+    pub fn may_be(&self, issuer: Option<&str>, subject: &str) -> bool {
+        let other_issuer = self.issuer.as_deref().zip(issuer).is_some_and(|(ours, theirs)| ours != theirs);
+        self.subject == subject && !other_issuer
+    }
+}
+
+impl From<&str> for PrincipalName {
+    fn from(subject: &str) -> Self {
+        Self { subject: subject.to_owned(), issuer: None }
+    }
+}
+
+/// The two shapes of a principal on the wire.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum PrincipalForm {
+    Anyones(String),
+    Issuers { subject: String, issuer: String },
+}
+
+impl From<PrincipalForm> for PrincipalName {
+    fn from(form: PrincipalForm) -> Self {
+        match form {
+            PrincipalForm::Anyones(subject) => Self { subject, issuer: None },
+            PrincipalForm::Issuers { subject, issuer } => Self { subject, issuer: Some(issuer) },
+        }
+    }
+}
+
+impl From<PrincipalName> for PrincipalForm {
+    fn from(name: PrincipalName) -> Self {
+        match name.issuer {
+            None => Self::Anyones(name.subject),
+            Some(issuer) => Self::Issuers { subject: name.subject, issuer },
+        }
+    }
+}
+
 /// An order to close connections.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,7 +94,7 @@ pub enum Disconnect {
     /// One connection.
     Connection(ConnectionId),
     /// Every connection of a principal.
-    Principal(String),
+    Principal(PrincipalName),
 }
 
 /// Cached decisions to drop.
@@ -51,7 +104,7 @@ pub enum Invalidate {
     /// Of one connection: it closed, or became verified.
     Connection(ConnectionId),
     /// Of every connection of a principal.
-    Principal(String),
+    Principal(PrincipalName),
     /// Of all.
     All,
 }

@@ -184,7 +184,7 @@ impl View {
 }
 
 /// Fields with their places and lengths before them.
-fn laid_out(fields: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn laid_out(fields: &[&[u8]]) -> Vec<u8> {
     let field = |(tag, field): (usize, &&[u8])| {
         let (tag, length) = (u8::try_from(tag).expect("few fields"), u32::try_from(field.len()).expect("short fields"));
         [&[tag], length.to_be_bytes().as_slice(), field].concat()
@@ -197,10 +197,10 @@ fn lane(value: &Value) -> [u8; 4] {
     i32::try_from(value.as_i64().expect("an integer")).expect("32 bits").to_be_bytes()
 }
 
-fn bytes(text: &str) -> Vec<u8> {
+pub(crate) fn bytes(text: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text).expect("base64url")
 }
 
-fn sha256(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
     digest(&SHA256, bytes).as_ref().to_vec()
 }

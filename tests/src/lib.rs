@@ -6,7 +6,7 @@
 //! - [`solver`] evaluates challenge programs in a JavaScript engine, [`binding`] makes answers of them; [`browser`] drives a headless Chromium.
 //! - [`adversary`] attacks as attackers do, and counts; [`differential`] compares challenge programs across JavaScript engines.
 //! - [`redis`] starts a Redis of the test's own, and kills it.
-//! - [`tokens`] is an issuer of the tests' own; [`metrics`] reads a scrape; [`poll`] waits for conditions, never for time.
+//! - [`tickets`] shows what pages are pushed, and signs calls; [`tokens`] is an issuer of the tests' own; [`metrics`] reads a scrape; [`poll`] waits for conditions, never for time.
 //!
 //! But for those two, which need the program's format, nothing here knows the code of a node: what the suite shows is what any
 //! client sees.
@@ -27,6 +27,7 @@ pub mod port;
 pub mod raw;
 pub mod socket;
 pub mod solver;
+pub mod tickets;
 pub mod tokens;
 
 pub use node::{Node, Plan};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use countersign_node_proto::{ConnectionId, Invalidate, NodeId};
+use countersign_node_proto::{ConnectionId, Invalidate, NodeId, PrincipalName};
 use prometheus::IntCounter;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
@@ -29,6 +29,8 @@ pub struct Known {
     pub node: NodeId,
     /// The token's subject, if it had one.
     pub subject: Option<String>,
+    /// Its issuer, as it is configured.
+    pub issuer: Option<String>,
     /// Its challenge was answered.
     pub verified: bool,
     /// The least that calls in its name must show.
@@ -41,9 +43,9 @@ pub struct Known {
 
 impl From<Entry> for Known {
     fn from(entry: Entry) -> Self {
-        let headers = Arc::new(IdentityHeaders::new(entry.principal.as_deref(), entry.origin.as_deref()));
-        let Entry { node, principal: subject, verified, mode, expires_at, .. } = entry;
-        Self { node, subject, verified, mode, expires_at, headers }
+        let Entry { node, principal: subject, issuer, origin, verified, mode, expires_at, .. } = entry;
+        let headers = Arc::new(IdentityHeaders::new(subject.as_deref(), issuer.as_deref(), origin.as_deref()));
+        Self { node, subject, issuer, verified, mode, expires_at, headers }
     }
 }
 
@@ -194,7 +196,7 @@ impl ConnectionCache {
     pub fn invalidate(&self, what: &Invalidate) {
         match what {
             Invalidate::Connection(id) => self.forget(*id),
-            Invalidate::Principal(subject) => self.forget_principal(subject),
+            Invalidate::Principal(principal) => self.forget_principal(principal),
             Invalidate::All => self.forget_all(),
         }
     }
@@ -210,12 +212,14 @@ impl ConnectionCache {
     }
 
     /// Drops every connection of a principal. Loads under way may be of that principal: they are made again.
-    pub fn forget_principal(&self, subject: &str) {
+    pub fn forget_principal(&self, principal: &PrincipalName) {
         let mut loads = self.loads();
         loads.under_way.clear();
         let before = self.entries.len();
-        self.entries
-            .retain(|_, remembered| remembered.known.as_ref().is_none_or(|known| known.subject.as_deref() != Some(subject)));
+        let theirs = |known: &Arc<Known>| {
+            known.subject.as_deref().is_some_and(|subject| principal.may_be(known.issuer.as_deref(), subject))
+        };
+        self.entries.retain(|_, remembered| !remembered.known.as_ref().is_some_and(theirs));
         self.metrics.cache_invalidations.inc_by(before.saturating_sub(self.entries.len()) as u64);
         self.measure();
     }

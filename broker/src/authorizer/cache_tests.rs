@@ -152,19 +152,21 @@ async fn overtaken_by(invalidate: Invalidate) {
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_during_a_load_gives_no_stale_allow() {
     overtaken_by(Invalidate::Connection(id())).await;
-    overtaken_by(Invalidate::Principal("ada".to_owned())).await;
+    overtaken_by(Invalidate::Principal("ada".into())).await;
     overtaken_by(Invalidate::All).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_after_a_load_drops_what_it_stored() {
-    for invalidate in [Invalidate::Connection(id()), Invalidate::Principal("ada".to_owned()), Invalidate::All] {
+    let of = |issuer: &str| Invalidate::Principal(PrincipalName { subject: "ada".to_owned(), issuer: Some(issuer.to_owned()) });
+    for invalidate in [Invalidate::Connection(id()), Invalidate::Principal("ada".into()), of("pool"), Invalidate::All] {
         let bench = bench(100);
         bench.release(10);
         assert!(bench.ask().await.unwrap().is_some());
         bench.close();
         bench.cache.invalidate(&Invalidate::Connection(ConnectionId::from_bytes([9; 16])));
-        bench.cache.invalidate(&Invalidate::Principal("eve".to_owned()));
+        bench.cache.invalidate(&Invalidate::Principal("eve".into()));
+        bench.cache.invalidate(&of("another"));
         assert!(bench.ask().await.unwrap().is_some(), "another's invalidation does not matter");
         bench.cache.invalidate(&invalidate);
         assert_eq!(bench.ask().await, Ok(None), "{invalidate:?}");

@@ -319,16 +319,16 @@ pub fn id_suffices(mode: Mode) -> Result<(), Refused> {
     if mode > Mode::Bearer { Err(Refused::ModeTooLow) } else { Ok(()) }
 }
 
-/// Are token and connection of one principal? A connection without one takes the token's.
+/// Are token and connection of one principal: the same subject of the same issuer? A connection without one takes the token's.
 ///
 /// # Errors
 /// [`Refused::PrincipalMismatch`].
 pub fn agree(connection: Arc<IdentityHeaders>, token: &Principal) -> Result<Arc<IdentityHeaders>, Refused> {
-    let subject = identity_value(Some(&token.subject));
-    if connection.subject == subject {
+    let (subject, issuer) = (identity_value(Some(&token.subject)), identity_value(Some(&token.issuer)));
+    if connection.subject == subject && connection.issuer == issuer {
         Ok(connection)
     } else if connection.subject == NO_VALUE {
-        Ok(Arc::new(IdentityHeaders { subject, origin: connection.origin.clone() }))
+        Ok(Arc::new(IdentityHeaders { subject, issuer, origin: connection.origin.clone() }))
     } else {
         Err(Refused::PrincipalMismatch)
     }
@@ -427,11 +427,37 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_its_connections_only_if_subject_and_issuer_are() {
+        let token = |issuer: &str, subject: &str| Principal {
+            subject: subject.to_owned(),
+            username: "ada".to_owned(),
+            issuer: issuer.to_owned(),
+            issued_at: 0,
+            expires_at: 0,
+            claims: serde_json::Map::new(),
+        };
+        let check = |connection: Option<(&str, &str)>, token: &Principal| {
+            let (issuer, subject) = connection.unzip();
+            agree(Arc::new(IdentityHeaders::new(subject, issuer, Some("https://app.example"))), token).map(|headers| {
+                let texts = [&headers.subject, &headers.issuer, &headers.origin].map(|value| value.to_str().unwrap());
+                texts.join(" ")
+            })
+        };
+        let agreed = Ok("ada pool https://app.example".to_owned());
+        assert_eq!(check(Some(("pool", "ada")), &token("pool", "ada")), agreed);
+        assert_eq!(check(None, &token("pool", "ada")), agreed, "a connection without a token takes this one's");
+        for other in [token("open", "ada"), token("pool", "eve")] {
+            assert_eq!(check(Some(("pool", "ada")), &other), Err(Refused::PrincipalMismatch));
+        }
+    }
+
+    #[test]
     fn expiry_ends_what_is_known_of_a_connection() {
-        let headers = Arc::new(IdentityHeaders::new(Some("ada"), None));
+        let headers = Arc::new(IdentityHeaders::new(Some("ada"), Some("pool"), None));
         let known = |verified, expires_at| Known {
             node: countersign_node_proto::NodeId::from_bytes([0; 8]),
             subject: None,
+            issuer: None,
             verified,
             mode: Mode::Bearer,
             expires_at,

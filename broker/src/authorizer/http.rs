@@ -17,6 +17,8 @@ use crate::edge::{Cors, NO_VALUE, refuse};
 
 /// On every allow: the token's subject.
 const SUBJECT: HeaderName = HeaderName::from_static("x-countersign-subject");
+/// On every allow: the token's issuer, as it is configured.
+const ISSUER: HeaderName = HeaderName::from_static("x-countersign-issuer");
 /// On every allow: the connection.
 const CONNECTION_ID: HeaderName = HeaderName::from_static("x-countersign-connection-id");
 /// On every allow: the origin of the connection's handshake.
@@ -151,6 +153,7 @@ impl AuthorizeEndpoint {
         let mut response = answer(ALLOWED, caching.unwrap_or(HeaderValue::from_static("no-store")));
         let headers = response.headers_mut();
         headers.insert(SUBJECT, identity.headers.subject.clone());
+        headers.insert(ISSUER, identity.headers.issuer.clone());
         headers.insert(CONNECTION_ID, identity.connection);
         headers.insert(ORIGIN, identity.headers.origin.clone());
         let digest = if let Shown::Proof { body_digest } = identity.shown { body_digest } else { None };

@@ -181,7 +181,7 @@ impl Authorizer {
             Err(refused) => return Decision { verdict: Err(refused), source: DecisionSource::Request, mode },
         };
         if !connection_too {
-            let headers = Arc::new(IdentityHeaders::new(Some(&principal.subject), None));
+            let headers = Arc::new(IdentityHeaders::new(Some(&principal.subject), Some(&principal.issuer), None));
             let identity = Identity { connection: NO_VALUE, headers, shown: Shown::Id };
             return Decision { verdict: Ok(identity), source: DecisionSource::Request, mode };
         }

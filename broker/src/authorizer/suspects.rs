@@ -65,7 +65,8 @@ impl Suspects {
     pub(super) fn hear(&self, what: &Invalidate, now_ms: u64) {
         match what {
             Invalidate::Connection(id) => self.add(Suspect::Connection(*id), now_ms),
-            Invalidate::Principal(subject) => self.add(Suspect::Principal(subject.clone()), now_ms),
+            // Of whichever issuer: a namesake's ticket costs a question.
+            Invalidate::Principal(principal) => self.add(Suspect::Principal(principal.subject.clone()), now_ms),
             Invalidate::All => self.doubt_all(now_ms),
         }
     }
@@ -142,6 +143,7 @@ mod tests {
             thumbprint: [0; 32],
             mode: Mode::Ticket,
             subject: subject.map(str::to_owned),
+            issuer: None,
             issued_at_ms,
             expires_at_ms: issued_at_ms + 15_000,
         }
@@ -160,7 +162,7 @@ mod tests {
             assert_eq!(suspects.doubts(&ticket(1, None, issued)), doubted, "issued at {issued}");
         }
         assert!(!suspects.doubts(&ticket(2, None, NOW)), "another connection");
-        suspects.hear(&Invalidate::Principal("ada".to_owned()), NOW);
+        suspects.hear(&Invalidate::Principal("ada".into()), NOW);
         assert!(suspects.doubts(&ticket(3, Some("ada"), NOW)) && !suspects.doubts(&ticket(3, Some("bob"), NOW)));
     }
 
@@ -178,7 +180,7 @@ mod tests {
         let suspects = Suspects::default();
         suspects.hear(&Invalidate::Connection(id(1)), NOW);
         suspects.hear(&Invalidate::Connection(id(2)), NOW);
-        suspects.hear(&Invalidate::Principal("ada".to_owned()), NOW);
+        suspects.hear(&Invalidate::Principal("ada".into()), NOW);
         suspects.hear(&Invalidate::Connection(id(2)), NOW + 1_000);
         suspects.hear(&Invalidate::Connection(id(3)), NOW + LIFE_MS);
         let heard = suspects.read();

@@ -146,7 +146,7 @@ impl Authorizer {
         let question = Question::Proof(ProofQuestion { ticket, proof, method, target });
         match self.parts.asker.ask(claims.owner, question).await {
             Ok(Reply::Proof(verdict)) => refusal_of(verdict).map_or(Ok(()), Err),
-            Ok(Reply::NotUnderstood) => Err(Refused::ProofUndecided),
+            Ok(_) => Err(Refused::ProofUndecided),
             Err(error) => {
                 tracing::debug!(owner = ?claims.owner, %error, "proof cannot be judged");
                 Err(Refused::ProofUndecided)
@@ -165,7 +165,11 @@ impl Authorizer {
         };
         Identity {
             connection: HeaderValue::try_from(claims.connection.encode()).unwrap_or(NO_VALUE),
-            headers: Arc::new(IdentityHeaders::new(claims.subject.as_deref(), claims.origin.as_deref())),
+            headers: Arc::new(IdentityHeaders::new(
+                claims.subject.as_deref(),
+                claims.issuer.as_deref(),
+                claims.origin.as_deref(),
+            )),
             shown,
         }
     }

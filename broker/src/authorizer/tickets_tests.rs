@@ -138,6 +138,7 @@ async fn identity_is_what_the_ticket_says() {
     for held in [own(&bench, 1, Mode::Bearer), foreign(1, Mode::Bearer)] {
         let identity = decide(&bench, &held.headers(None), Mode::Ticket).await.verdict.unwrap();
         assert_eq!(identity.headers.subject, "ada");
+        assert_eq!(identity.headers.issuer, "pool");
         assert_eq!(identity.headers.origin, "https://app.example");
         assert_eq!(identity.connection, held.claims.connection.encode());
         assert!(matches!(identity.shown, Shown::Ticket { left_seconds: 13..=15 }), "{:?}", identity.shown);
@@ -183,7 +184,7 @@ async fn revocation_bound() {
     // A revoked principal's, and after a gap everybody's, likewise; when nobody can be asked nobody knows.
     let entry = bench.remote(3, 2);
     for doubt in [
-        |bench: &Bench| bench.authorizer.invalidate(&Invalidate::Principal("ada".to_owned())),
+        |bench: &Bench| bench.authorizer.invalidate(&Invalidate::Principal("ada".into())),
         |bench: &Bench| {
             bench.authorizer.invalidate_all();
         },

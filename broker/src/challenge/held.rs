@@ -83,6 +83,12 @@ impl HeldPrograms {
         self.lock().remove(&handle.secret)
     }
 
+    /// As [`HeldPrograms::take`], by the text of a handle that another node was asked for.
+    #[must_use]
+    pub fn take_by_text(&self, handle: &str) -> Option<String> {
+        self.take(&ProgramHandle::parse(handle)?)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 16], String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

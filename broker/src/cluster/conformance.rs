@@ -35,7 +35,7 @@ impl Ear {
         *self.gaps.lock().unwrap()
     }
 
-    fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.heard.lock().unwrap().clear();
     }
 }
@@ -67,7 +67,7 @@ pub(crate) async fn eventually(condition: impl AsyncFn() -> bool) {
 
 /// A message that can be told from others.
 pub(crate) fn numbered(number: usize) -> NodeMessage {
-    NodeMessage::Invalidate(Invalidate::Principal(number.to_string()))
+    NodeMessage::Invalidate(Invalidate::Principal(number.to_string().as_str().into()))
 }
 
 /// A publication that can be told from others.
@@ -82,7 +82,7 @@ fn forget(ears: &[Arc<Ear>]) {
 
 /// Says something after which, order being kept, all that was said before has been heard.
 async fn settle(nodes: &[Arc<dyn Bus>], ears: &[Arc<Ear>]) {
-    let last = NodeMessage::Disconnect(Disconnect::Principal("settled".to_owned()));
+    let last = NodeMessage::Disconnect(Disconnect::Principal("settled".into()));
     for (place, node) in nodes.iter().enumerate() {
         forget_last(ears, &last);
         node.broadcast(last.clone()).await.unwrap();

@@ -65,6 +65,12 @@ pub trait Bus: Send + Sync + 'static {
     /// How long the stream of this bus has been silent without proof that it is alive.
     fn silence(&self) -> Duration;
 
+    /// How long anything that this node may want to hear, channels included, has gone without proof that it would be heard.
+    /// Never below [`Bus::silence`].
+    fn unproven(&self) -> Duration {
+        self.silence()
+    }
+
     /// Has this node been heard lately, so that its lease surely lives? What is remembered of the connections of one that
     /// has not must be looked up again: it may have died without a word. True where nodes cannot die one by one.
     fn hears(&self, node: NodeId) -> bool {

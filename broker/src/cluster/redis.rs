@@ -5,28 +5,34 @@
 //!
 //! Four tasks: `speak`, `subscribe_for_ever`, `hear`, and `prove`, which shows every second that what Redis takes is heard here; a link
 //! that is up but deaf is built anew.
+//!
+//! With a Redis Cluster every master is a [`Shard`] with a link each way and its own of these tasks: what is said about a topic goes to
+//! the server that has the slot of its name, as a sharded message, and is heard there. `follow_slots` keeps up with slots that
+//! move; `echo` shows for each server that this node hears it.
 
 mod heard;
 mod peers;
 mod proof;
+mod shards;
 mod speaker;
 mod subscription;
+mod topology;
 mod wanted;
 
-use std::sync::atomic::AtomicBool;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use countersign_node_proto::{ChannelName, Decoded, Layout, Message, NodeId, NodeMessage, Publication, Topic, decode};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::heard::{Frame, HeardQueue};
 use self::peers::{Peers, Stream};
 use self::proof::Proof;
-use self::speaker::SpeechQueue;
-use self::wanted::Wanted;
+use self::shards::{Shard, Shards};
+use self::speaker::Numbers;
 use super::{Bus, BusListener, BusUnavailable};
 use crate::config::ClusterSettings;
 use crate::link::{CommandLink, Task, keep};
@@ -42,29 +48,38 @@ pub struct RedisBus {
     tasks: Mutex<Vec<Task>>,
 }
 
-/// What the tasks share. No lock is held across an await, and none while another is taken.
+/// What the tasks share. No lock is held across an await. Where two meet, that of a shard's wanted topics comes before that of
+/// [`Shards`], and that before the one of a shard's echo and of its proof.
 struct Shared {
     node: NodeId,
     layout: Layout,
     link: CommandLink,
+    verbs: Verbs,
     heartbeat: Duration,
     deaf_after: Duration,
     metrics: Arc<Metrics>,
-    speech: SpeechQueue,
+    shards: Arc<Shards>,
+    numbers: Mutex<Numbers>,
     heard: HeardQueue,
-    wanted: Mutex<Wanted>,
-    wanted_changed: Notify,
+    /// All that this node wants to hear, from whichever server.
+    topics: Mutex<HashSet<Topic>>,
     proof: Mutex<Proof>,
     peers: Mutex<Peers>,
-    /// The subscription link is up.
+    /// What other nodes say to this one and to all can be heard.
     live: watch::Sender<bool>,
-    /// Rings when the present subscription link turns out to be deaf.
-    deaf: broadcast::Sender<()>,
-    listened_before: AtomicBool,
+    /// Every server can be heard.
+    all_live: watch::Sender<bool>,
+    /// Which of that was heard before: when it is again, something may have passed by.
+    listened: Mutex<HashSet<Topic>>,
+}
+
+/// What a message is published by.
+struct Verbs {
+    publish: &'static str,
 }
 
 impl RedisBus {
-    /// A bus that can speak, and hears from [`RedisBus::listen`] on. Must be called within a tokio runtime.
+    /// A bus that hears, and with a Redis Cluster speaks, from [`RedisBus::listen`] on. Must be called within a tokio runtime.
     #[must_use]
     pub fn start(
         link: CommandLink,
@@ -73,41 +88,49 @@ impl RedisBus {
         settings: &ClusterSettings,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
+        let many = link.target().is_cluster();
+        let shards = if many { Shards::many(layout.clone()) } else { Shards::one(layout.clone(), link.clone()) };
         let shared = Arc::new(Shared {
             node,
             layout,
             link,
+            verbs: Verbs { publish: if many { "SPUBLISH" } else { "PUBLISH" } },
             heartbeat: settings.heartbeat_ms.duration(),
             deaf_after: settings.deaf_after_ms.duration(),
             metrics,
-            speech: SpeechQueue::new(),
+            shards,
+            numbers: Mutex::default(),
             heard: HeardQueue::new(HEARD_BYTES_MAX),
-            wanted: Mutex::default(),
-            wanted_changed: Notify::new(),
+            topics: Mutex::default(),
             proof: Mutex::new(Proof::new(Instant::now())),
             peers: Mutex::new(Peers::new(settings.lease_seconds.duration())),
             live: watch::Sender::new(false),
-            deaf: broadcast::Sender::new(1),
-            listened_before: AtomicBool::new(false),
+            all_live: watch::Sender::new(false),
+            listened: Mutex::default(),
         });
-        let speaking = Arc::clone(&shared);
-        let tasks = vec![keep("bus speaker", move || Arc::clone(&speaking).speak())];
+        shared.want(Topic::Broadcast);
+        shared.want(Topic::Node(node));
+        let tasks = if many { Vec::new() } else { shared.shards.all().iter().map(|shard| shared.speaking(shard)).collect() };
         Arc::new(Self { shared, tasks: Mutex::new(tasks) })
     }
 
     /// Starts to hear. Ends with the bus. Must be called within a tokio runtime.
     pub fn listen(&self, listener: Arc<dyn BusListener>) {
-        let (hearing, subscribing, proving) = (self.shared.clone(), self.shared.clone(), self.shared.clone());
+        let (hearing, proving, mapping) = (self.shared.clone(), self.shared.clone(), self.shared.clone());
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.push(keep("bus hearing", move || Arc::clone(&hearing).hear(Arc::clone(&listener))));
-        tasks.push(keep("bus subscription", move || Arc::clone(&subscribing).subscribe_for_ever()));
+        if self.shared.shards.are_many() {
+            tasks.push(keep("bus slots", move || Arc::clone(&mapping).follow_slots()));
+        } else {
+            tasks.extend(self.shared.shards.all().iter().map(|shard| self.shared.subscribing(shard)));
+        }
         tasks.push(keep("bus probes", move || Arc::clone(&proving).prove()));
     }
 
-    /// Waits until the subscription link is up. Bound it: Redis may be away.
+    /// Waits until every subscription link is up. Bound it: Redis may be away.
     pub async fn listening(&self) {
         // The sender lives in `self`, so this cannot fail.
-        let _ = self.shared.live.subscribe().wait_for(|live| *live).await;
+        let _ = self.shared.all_live.subscribe().wait_for(|live| *live).await;
     }
 
     /// Says something and waits for how many nodes got it.
@@ -135,17 +158,21 @@ impl Bus for RedisBus {
     }
 
     fn subscribe(&self, channel: &ChannelName) {
-        self.shared.wanted().want(channel);
-        self.shared.wanted_changed.notify_one();
+        self.shared.want(Topic::Channel(channel.clone()));
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {
-        self.shared.wanted().unwant(channel);
-        self.shared.wanted_changed.notify_one();
+        self.shared.unwant(&Topic::Channel(channel.clone()));
     }
 
     fn silence(&self) -> Duration {
         self.shared.proof().silence(Instant::now())
+    }
+
+    fn unproven(&self) -> Duration {
+        let shards = self.shared.shards.all();
+        let echoing = shards.iter().filter(|shard| shard.echo().is_some());
+        echoing.map(|shard| shard.proof().silence(Instant::now())).fold(self.silence(), Duration::max)
     }
 
     fn hears(&self, node: NodeId) -> bool {
@@ -153,9 +180,23 @@ impl Bus for RedisBus {
     }
 }
 
+impl Drop for RedisBus {
+    fn drop(&mut self) {
+        self.shared.shards.close();
+    }
+}
+
 impl Shared {
-    fn wanted(&self) -> MutexGuard<'_, Wanted> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn topics(&self) -> MutexGuard<'_, HashSet<Topic>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listened(&self) -> MutexGuard<'_, HashSet<Topic>> {
+        self.listened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn proof(&self) -> MutexGuard<'_, Proof> {
@@ -166,9 +207,60 @@ impl Shared {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// From now on this node hears a topic.
+    fn want(&self, topic: Topic) {
+        // Noted before the server is asked for: a new map that comes in between gives it to its server as well.
+        self.topics().insert(topic.clone());
+        if let Some(shard) = self.shards.of(&topic) {
+            shard.with_wanted(&self.metrics, |wanted| wanted.want(&topic));
+            shard.wanted_changed.notify_one();
+        }
+    }
+
+    fn unwant(&self, topic: &Topic) {
+        self.topics().remove(topic);
+        if let Some(shard) = self.shards.of(topic) {
+            shard.with_wanted(&self.metrics, |wanted| wanted.unwant(topic));
+            shard.wanted_changed.notify_one();
+        }
+    }
+
+    /// Is it what decisions rely on: said to all nodes, or to this one?
+    fn is_core(&self, topic: &Topic) -> bool {
+        *topic == Topic::Broadcast || *topic == Topic::Node(self.node)
+    }
+
+    /// The servers that carry it.
+    fn core(&self) -> impl Iterator<Item = Option<Arc<Shard>>> {
+        [Topic::Broadcast, Topic::Node(self.node)].into_iter().map(|topic| self.shards.of(&topic))
+    }
+
+    fn carries_core(&self, shard: &Shard) -> bool {
+        self.core().flatten().any(|core| std::ptr::eq(&raw const *core, shard))
+    }
+
+    /// Notes which links are up.
+    fn note_live(&self) {
+        let core = self.core().all(|shard| shard.is_some_and(|shard| shard.is_live()));
+        self.live.send_if_modified(|live| std::mem::replace(live, core) != core);
+        let all = core && self.shards.all().iter().all(|shard| shard.is_live());
+        self.all_live.send_replace(all);
+    }
+
+    fn speaking(self: &Arc<Self>, shard: &Arc<Shard>) -> Task {
+        let (shared, shard) = (Arc::clone(self), Arc::clone(shard));
+        keep("bus speaker", move || Arc::clone(&shared).speak(Arc::clone(&shard)))
+    }
+
+    fn subscribing(self: &Arc<Self>, shard: &Arc<Shard>) -> Task {
+        let (shared, shard) = (Arc::clone(self), Arc::clone(shard));
+        keep("bus subscription", move || Arc::clone(&shared).subscribe_for_ever(Arc::clone(&shard)))
+    }
+
     async fn say(&self, topic: Topic, message: &Message) -> Result<usize, BusUnavailable> {
         let body = message.encode().map_err(|error| BusUnavailable(error.to_string()))?;
-        let answered = self.speech.push(topic, body)?;
+        let (shard, lane) = self.shards.enter(&topic)?;
+        let answered = shard.speech.push(topic, body, lane)?;
         match tokio::time::timeout(self.link.target().command_timeout, answered).await {
             Ok(Ok(receivers)) => receivers,
             Ok(Err(_)) => Err(BusUnavailable("the sending task ended".to_owned())),
@@ -209,14 +301,17 @@ impl Shared {
         }
     }
 
-    /// Has the link been up, and deaf, for too long?
+    /// Have the links that carry it been up, and deaf, for too long?
     fn judge(&self) {
         let deafness = self.proof().deafness(Instant::now());
         if deafness > self.deaf_after {
             self.metrics.bus_probes.of(ProbeOutcome::Deaf).inc();
             self.proof().listening_anew();
-            // Nobody follows a link at the moment: then it is being built anew already.
-            let _ = self.deaf.send(());
+            for shard in self.core().flatten() {
+                // Nobody follows a link at the moment: then it is being built anew already.
+                let _ = shard.deaf.send(());
+            }
+            self.shards.doubt.notify_one();
         }
     }
 
@@ -251,6 +346,7 @@ impl Shared {
             Some(Topic::Broadcast) => Stream::Broadcast,
             Some(Topic::Node(_)) => Stream::Direct,
             Some(Topic::Channel(_)) => Stream::Channel,
+            Some(topic @ Topic::Echo(..)) => return self.hear_echo(&topic, &frame.bytes),
             None => return,
         };
         let decoded = match decode(&frame.bytes) {

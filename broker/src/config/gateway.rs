@@ -92,7 +92,7 @@ pub struct LimitSettings {
     pub connections_max: usize,
     /// Open sockets per client address, an IPv6 address counting as its /64; more are refused with 429. 0: no bound.
     pub connections_per_address_max: usize,
-    /// Open sockets per principal on this node; more are refused with 429. 0: no bound.
+    /// Open sockets per principal (subject and issuer) on this node; more are refused with 429. 0: no bound.
     pub connections_per_principal_max: usize,
     /// Handshakes under way (their tokens being verified); more are refused with 503.
     pub handshakes_in_flight_max: usize,

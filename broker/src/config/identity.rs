@@ -28,7 +28,7 @@ impl Default for IdentitySettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerSettings {
-    /// Short name for logs and metrics.
+    /// Short name, by which `X-Countersign-Issuer`, `{issuer}` in channel rules and the server API know it: the same on all nodes.
     pub name: String,
     /// Exact value of `iss`.
     pub issuer: String,

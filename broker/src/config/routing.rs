@@ -61,7 +61,8 @@ pub enum Builtin {
 #[serde(deny_unknown_fields)]
 pub struct ChannelRule {
     /// Literal text with `*` for any run of characters without `:` and `**` for any run at all.
-    /// `{subject}` stands for the connection's principal.
+    /// `{subject}` stands for the subject of the connection's token, `{issuer}` for the name of its issuer, within which alone a
+    /// subject is unique.
     pub pattern: String,
     /// Who may subscribe. Unset: nobody.
     #[serde(default)]

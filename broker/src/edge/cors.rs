@@ -19,7 +19,8 @@ pub struct Cors {
 pub const CREDENTIAL_HEADERS: [&str; 2] = ["countersign-ticket", "countersign-proof"];
 
 /// Identity headers that a page may read.
-const EXPOSED: &str = "WWW-Authenticate, Retry-After, X-Countersign-Subject, X-Countersign-Connection-Id, X-Countersign-Origin";
+const EXPOSED: &str = "WWW-Authenticate, Retry-After, X-Countersign-Subject, X-Countersign-Issuer, X-Countersign-Connection-Id, \
+                       X-Countersign-Origin";
 
 impl Cors {
     /// Answers preflights with the headers that our endpoints read, the credential's header among them.

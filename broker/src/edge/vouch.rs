@@ -8,6 +8,8 @@ use actix_web::http::header::HeaderValue;
 pub struct IdentityHeaders {
     /// The token's subject.
     pub subject: HeaderValue,
+    /// The token's issuer, as it is configured.
+    pub issuer: HeaderValue,
     /// The origin of the connection's handshake.
     pub origin: HeaderValue,
 }
@@ -16,10 +18,10 @@ pub struct IdentityHeaders {
 pub const NO_VALUE: HeaderValue = HeaderValue::from_static("-");
 
 impl IdentityHeaders {
-    /// Of a subject and an origin.
+    /// Of a subject of an issuer, and an origin.
     #[must_use]
-    pub fn new(subject: Option<&str>, origin: Option<&str>) -> Self {
-        Self { subject: identity_value(subject), origin: identity_value(origin) }
+    pub fn new(subject: Option<&str>, issuer: Option<&str>, origin: Option<&str>) -> Self {
+        Self { subject: identity_value(subject), issuer: identity_value(issuer), origin: identity_value(origin) }
     }
 }
 

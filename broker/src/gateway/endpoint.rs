@@ -68,8 +68,8 @@ async fn judge(gateway: &Arc<Gateway>, request: &HttpRequest) -> Result<(Handsha
         Some(token) => Some(verify(gateway, token).await?),
         None => None,
     };
-    let subject = principal.as_ref().map(|principal| principal.subject.as_str());
-    let admission = gateway.supervisor.admit(gateway.addresses.of(request), subject).map_err(refused)?;
+    let whose = principal.as_ref().map(|principal| (principal.issuer.as_str(), principal.subject.as_str()));
+    let admission = gateway.supervisor.admit(gateway.addresses.of(request), whose).map_err(refused)?;
     let permit = if gateway.session.challenges(asked.dialect) {
         Some(gateway.permits.try_acquire().ok_or(HandshakeRefusal::UNAVAILABLE)?)
     } else {

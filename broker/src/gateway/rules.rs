@@ -25,10 +25,18 @@ impl Standing<'_> {
         }
     }
 
-    /// The text that `{subject}` stands for. An empty subject stands for nobody.
-    fn subject(&self) -> Option<&str> {
-        self.principal.map(|principal| principal.subject.as_str()).filter(|subject| !subject.is_empty())
+    /// The texts that `{issuer}` and `{subject}` stand for. An empty subject stands for nobody.
+    fn whose(&self) -> Option<Whose<'_>> {
+        let whose = self.principal.map(|principal| Whose { issuer: &principal.issuer, subject: &principal.subject });
+        whose.filter(|whose| !whose.subject.is_empty())
     }
+}
+
+/// A subject, and the issuer within which it is unique.
+#[derive(Debug, Clone, Copy)]
+struct Whose<'a> {
+    issuer: &'a str,
+    subject: &'a str,
 }
 
 /// The channel rules, compiled: the first whose pattern matches decides, and what none matches is denied.
@@ -63,7 +71,7 @@ impl ChannelRules {
                 Err(message) => faults.push(Fault::new(
                     pattern_at,
                     message,
-                    "write a channel's name, with `*`, `**` and `{subject}` where it varies",
+                    "write a channel's name, with `*`, `**`, `{issuer}` and `{subject}` where it varies",
                 )),
             }
         }
@@ -84,8 +92,8 @@ impl ChannelRules {
 
     /// The first rule whose pattern matches.
     fn deciding(&self, channel: &ChannelName, standing: &Standing<'_>) -> Option<&ChannelRule> {
-        let subject = standing.subject();
-        self.rules.iter().find(|(pattern, _)| pattern.matches(channel.as_str(), subject)).map(|(_, rule)| rule)
+        let whose = standing.whose();
+        self.rules.iter().find(|(pattern, _)| pattern.matches(channel.as_str(), whose)).map(|(_, rule)| rule)
     }
 }
 
@@ -94,6 +102,8 @@ impl ChannelRules {
 enum Piece {
     /// This text.
     Literal(Box<str>),
+    /// The configured name of the subject's issuer.
+    Issuer,
     /// The subject, byte for byte: a `*` or `:` in it means nothing.
     Subject,
     /// `*`: any run without `:`.
@@ -106,7 +116,8 @@ enum Piece {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Pattern(Box<[Piece]>);
 
-/// The one placeholder.
+/// The placeholders.
+const ISSUER: &str = "{issuer}";
 const SUBJECT: &str = "{subject}";
 
 impl Pattern {
@@ -132,7 +143,7 @@ impl Pattern {
     ///
     /// The reachable places of the name are carried from piece to piece, so the work is at most the bytes of the name
     /// times those of the pattern, both bounded by 255, whatever stars meet whatever name.
-    fn matches(&self, name: &str, subject: Option<&str>) -> bool {
+    fn matches(&self, name: &str, whose: Option<Whose<'_>>) -> bool {
         if let [Piece::Literal(literal)] = &*self.0 {
             return **literal == *name;
         }
@@ -140,8 +151,9 @@ impl Pattern {
         for piece in &self.0 {
             match piece {
                 Piece::Literal(literal) => places.advance(name, literal),
-                Piece::Subject => match subject {
-                    Some(subject) => places.advance(name, subject),
+                Piece::Issuer | Piece::Subject => match whose {
+                    Some(Whose { issuer, .. }) if *piece == Piece::Issuer => places.advance(name, issuer),
+                    Some(Whose { subject, .. }) => places.advance(name, subject),
                     None => return false,
                 },
                 Piece::Segment => places.spread(name, |byte| byte != b':'),
@@ -166,8 +178,11 @@ fn next_piece(rest: &str) -> Result<(Piece, usize), String> {
     if rest.starts_with(SUBJECT) {
         return Ok((Piece::Subject, SUBJECT.len()));
     }
+    if rest.starts_with(ISSUER) {
+        return Ok((Piece::Issuer, ISSUER.len()));
+    }
     if rest.starts_with(['{', '}']) {
-        return Err(format!("`{SUBJECT}` is the only placeholder, and braces stand for nothing else"));
+        return Err(format!("`{ISSUER}` and `{SUBJECT}` are the only placeholders, and braces stand for nothing else"));
     }
     let len = rest.find(['*', '{', '}']).unwrap_or(rest.len());
     Ok((Piece::Literal(rest[..len].into()), len))
@@ -228,13 +243,19 @@ mod tests {
         }
     }
 
+    /// A subject of the node's own pool.
+    const fn pool(subject: &str) -> Whose<'_> {
+        Whose { issuer: "pool", subject }
+    }
+
     fn check(pattern: &str, subject: Option<&str>, matching: &[&str], others: &[&str]) {
         let compiled = Pattern::compile(pattern).unwrap();
+        let whose = subject.map(pool);
         for name in matching {
-            assert!(compiled.matches(name, subject), "{pattern} should match {name}");
+            assert!(compiled.matches(name, whose), "{pattern} should match {name}");
         }
         for name in others {
-            assert!(!compiled.matches(name, subject), "{pattern} should not match {name}");
+            assert!(!compiled.matches(name, whose), "{pattern} should not match {name}");
         }
     }
 
@@ -257,6 +278,13 @@ mod tests {
         check("user:{subject}", Some("*"), &["user:*"], &["user:ada"]);
         check("user:{subject}:*", Some("a:b"), &["user:a:b:x"], &["user:a:c:x"]);
         check("{subject}{subject}", Some("ab"), &["abab"], &["ab", "abba"]);
+    }
+
+    #[test]
+    fn the_same_subject_of_another_issuer_is_somebody_else() {
+        check("user:{issuer}:{subject}", Some("ada"), &["user:pool:ada"], &["user:other:ada", "user:ada", "user:pool:bob"]);
+        check("{issuer}:**", Some("ada"), &["pool:x"], &["other:x", "{issuer}:x"]);
+        check("{issuer}:**", None, &[], &["pool:x", ":x"]);
     }
 
     #[test]
@@ -351,6 +379,7 @@ mod tests {
         };
         match first {
             Piece::Literal(text) => literal(text),
+            Piece::Issuer => subject.is_some() && literal("pool"),
             Piece::Subject => subject.is_some_and(literal),
             Piece::Segment => run(Some(':')),
             Piece::Anything => run(None),
@@ -360,21 +389,21 @@ mod tests {
     proptest! {
         #[test]
         fn matching_agrees_with_the_obvious_matcher(
-            pieces in prop::collection::vec(prop::sample::select(vec!["a", "b", ":", "ä", "*", "{subject}"]), 1..8),
-            name in "[ab:ä]{1,10}",
+            pieces in prop::collection::vec(prop::sample::select(vec!["a", "b", ":", "ä", "*", "{issuer}", "{subject}"]), 1..8),
+            name in "([ab:ä]|pool){1,10}",
             subject in prop::option::of("[ab:*]{1,3}"),
         ) {
             let text = pieces.concat();
             if let Ok(pattern) = Pattern::compile(&text) {
                 let subject = subject.as_deref();
-                prop_assert_eq!(pattern.matches(&name, subject), slow(&pattern.0, &name, subject), "{}", text);
+                prop_assert_eq!(pattern.matches(&name, subject.map(pool)), slow(&pattern.0, &name, subject), "{}", text);
             }
         }
 
         #[test]
         fn compiling_and_matching_never_panic(pattern in ".{0,300}", name in "\\S{1,80}", subject in prop::option::of(".{0,300}")) {
             if let (Ok(pattern), Ok(name)) = (Pattern::compile(&pattern), ChannelName::new(&name)) {
-                let _ = pattern.matches(name.as_str(), subject.as_deref());
+                let _ = pattern.matches(name.as_str(), subject.as_deref().map(pool));
             }
         }
     }

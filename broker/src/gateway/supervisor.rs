@@ -42,14 +42,14 @@ pub struct ConnectionSupervisor {
     open: AtomicUsize,
     draining: AtomicBool,
     by_address: Quota<IpAddr>,
-    by_principal: Quota<String>,
+    by_principal: Quota<(String, String)>,
 }
 
 /// A place for one connection, given back when dropped.
 pub struct Admission {
     supervisor: Arc<ConnectionSupervisor>,
     address: Option<IpAddr>,
-    principal: Option<String>,
+    principal: Option<(String, String)>,
 }
 
 impl ConnectionSupervisor {
@@ -62,11 +62,15 @@ impl ConnectionSupervisor {
         Arc::new(Self { limits, live, metrics, open, draining, by_address, by_principal })
     }
 
-    /// Takes a place for a connection.
+    /// Takes a place for a connection; `principal` is an issuer and a subject of its.
     ///
     /// # Errors
     /// [`AdmissionRefused`] tells which bound is reached; nothing is held then.
-    pub fn admit(self: &Arc<Self>, address: Option<IpAddr>, principal: Option<&str>) -> Result<Admission, AdmissionRefused> {
+    pub fn admit(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+        principal: Option<(&str, &str)>,
+    ) -> Result<Admission, AdmissionRefused> {
         if self.draining.load(Ordering::Acquire) {
             return Err(AdmissionRefused::Draining);
         }
@@ -80,7 +84,7 @@ impl ConnectionSupervisor {
             }
             admission.address = Some(address);
         }
-        if let Some(principal) = principal.map(str::to_owned) {
+        if let Some(principal) = principal.map(|(issuer, subject)| (issuer.to_owned(), subject.to_owned())) {
             if !self.by_principal.take(&principal) {
                 return Err(AdmissionRefused::PrincipalQuota);
             }
@@ -216,13 +220,13 @@ mod tests {
             LimitSettings { connections_per_address_max: 2, connections_per_principal_max: 1, ..LimitSettings::default() };
         let supervisor = supervisor(limits);
         let address = Some("192.0.2.1".parse().unwrap());
-        let ada = supervisor.admit(address, Some("ada")).ok().unwrap();
-        assert_eq!(supervisor.admit(address, Some("ada")).err(), Some(AdmissionRefused::PrincipalQuota));
-        let _bob = supervisor.admit(address, Some("bob")).ok().unwrap();
-        assert_eq!(supervisor.admit(address, Some("eve")).err(), Some(AdmissionRefused::AddressQuota));
+        let ada = supervisor.admit(address, Some(("pool", "ada"))).ok().unwrap();
+        assert_eq!(supervisor.admit(address, Some(("pool", "ada"))).err(), Some(AdmissionRefused::PrincipalQuota));
+        let other = supervisor.admit(address, Some(("other", "ada"))).ok().unwrap();
+        assert_eq!(supervisor.admit(address, Some(("pool", "eve"))).err(), Some(AdmissionRefused::AddressQuota));
         drop(ada);
-        assert!(supervisor.admit(address, Some("ada")).is_ok());
-        drop(_bob);
+        assert!(supervisor.admit(address, Some(("pool", "ada"))).is_ok());
+        drop(other);
         assert_eq!(supervisor.open(), 0);
         assert!(supervisor.by_address.taken.lock().unwrap().is_empty());
         assert!(supervisor.by_principal.taken.lock().unwrap().is_empty());

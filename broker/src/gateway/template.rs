@@ -42,6 +42,7 @@ impl Scope {
             id => id.encode(),
             origin => origin,
             subject => principal.map(|principal| principal.subject.as_str()),
+            issuer => principal.map(|principal| principal.issuer.as_str()),
             username => principal.map(|principal| principal.username.as_str()),
             verified => verified,
         };

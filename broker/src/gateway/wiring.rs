@@ -239,6 +239,7 @@ pub(super) fn entry(gateway: &Gateway, live: &LiveConnection) -> Entry {
         node: gateway.node,
         generation: live.generation,
         expires_at: principal.as_ref().filter(|_| expires).map(|principal| principal.expires_at),
+        issuer: principal.as_ref().map(|principal| principal.issuer.clone()),
         principal: principal.map(|principal| principal.subject.clone()),
         origin: live.origin.clone(),
         verified: false,

@@ -24,7 +24,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 const MUTE_MAX: Duration = Duration::from_secs(5);
 /// Between two looks for another master while the present one refuses writes, or does not answer.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
-/// Between two looks while nothing is wrong, where there is somebody to ask: a server may be replaced without its own knowledge.
+/// Between two looks while nothing is wrong, where sentinels can be asked: a server may be replaced without its own
+/// knowledge.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// A link that lived so long is no failed attempt: the next pause is the shortest again.
 const SETTLED: Duration = Duration::from_secs(5);
@@ -196,11 +197,11 @@ impl Shared {
                         server.replace(Arc::clone(&connected.server)).as_ref() != Some(&connected.server)
                     });
                     self.up.send_replace(true);
-                    self.metrics.redis_up.of(self.label).set(1);
+                    let counted = UpGuard::new(&self.metrics, self.label);
                     let cause = self.watch(&connected).await;
+                    drop(counted);
                     self.current.store(None);
                     self.up.send_replace(false);
-                    self.metrics.redis_up.of(self.label).set(0);
                     tracing::warn!(
                         redis = self.target.address(),
                         server = &*connected.server,
@@ -272,9 +273,12 @@ impl Shared {
     ///
     /// A link is not given up for a refused write: what is no write still goes through, and the server may take writes again.
     fn is_doubtful(&self, mute: Duration, looked: Duration) -> bool {
-        let asks_the_way = !self.target.is_one();
-        (self.read_only.load(Ordering::Relaxed) && looked >= LOOK_PAUSE)
-            || (asks_the_way && (mute > LOOK_PAUSE + PING_INTERVAL || looked > LOOK_INTERVAL))
+        if self.read_only.load(Ordering::Relaxed) {
+            return looked >= LOOK_PAUSE;
+        }
+        // One server alone has nobody to ask. Those of a Redis Cluster say themselves what they lost.
+        let mute_for_long = mute > LOOK_PAUSE + PING_INTERVAL && !self.target.is_one();
+        mute_for_long || (self.target.has_sentinels() && looked > LOOK_INTERVAL)
     }
 
     /// One exchange within the deadline.
@@ -309,10 +313,29 @@ impl Shared {
     }
 }
 
-/// A server that became a replica says so on writes only.
+/// Counts a link for as long as it is up, also if its task ends.
+pub(crate) struct UpGuard {
+    metrics: Arc<Metrics>,
+    label: RedisLinkLabel,
+}
+
+impl UpGuard {
+    pub(crate) fn new(metrics: &Arc<Metrics>, label: RedisLinkLabel) -> Self {
+        metrics.redis_up.of(label).inc();
+        Self { metrics: Arc::clone(metrics), label }
+    }
+}
+
+impl Drop for UpGuard {
+    fn drop(&mut self) {
+        self.metrics.redis_up.of(self.label).dec();
+    }
+}
+
+/// A server that became a replica says so on writes only; one of a Redis Cluster that lost a slot, on whatever is in it.
 fn is_refused_write(value: &Value) -> bool {
     let Value::ServerError(error) = value else { return false };
-    matches!(error.kind(), Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
+    matches!(error.kind(), Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::Moved))
 }
 
 fn outcome(result: &Result<Vec<Value>, LinkError>) -> RedisOutcome {

@@ -10,6 +10,7 @@
 mod commands;
 mod route;
 mod sentinel;
+mod slots;
 mod target;
 mod task;
 #[cfg(test)]
@@ -17,9 +18,11 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use commands::UpGuard;
 pub use commands::{CommandLink, Connected, LinkError};
 pub use route::RouteError;
-pub(crate) use route::{Route, To};
+pub(crate) use route::{Place, Route, To};
+pub(crate) use slots::SlotMap;
 pub(crate) use target::Reached;
 pub use target::{RedisTarget, TargetError};
 pub(crate) use task::{Task, keep};

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use countersign_node_proto::PrefixError;
+use countersign_node_proto::{Layout, PrefixError};
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::io::tcp::TcpSettings;
 use redis::{
@@ -14,6 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::route::{Place, Route, RouteError, To};
+use super::slots::{self, Known, SlotMap};
 use super::{LinkError, sentinel};
 use crate::config::ClusterSettings;
 
@@ -54,6 +55,9 @@ pub struct RedisTarget {
     to: Arc<To>,
     keys: Arc<Keys>,
     address: Arc<str>,
+    /// The slot of all keys, and who can be asked for its server, in a Redis Cluster.
+    slot: u16,
+    known: Arc<Known>,
     /// Longest wait for a connection, greeting included.
     pub(crate) connect_timeout: Duration,
     /// Longest wait for an answer.
@@ -109,7 +113,10 @@ impl RedisTarget {
         if route.tls {
             keys.client(Place::new("localhost", 1).address(true), &keys.login)?;
         }
+        let seeds = if let To::Cluster(seeds) = &route.to { seeds.as_slice() } else { &[] };
         Ok(Self {
+            slot: Layout::new(&settings.prefix)?.slot(),
+            known: Arc::new(Known::new(seeds)),
             address: route.to.to_string().into(),
             to: Arc::new(route.to),
             keys: Arc::new(keys),
@@ -144,7 +151,10 @@ impl RedisTarget {
                 let reach = sentinel::reach_master(self, sentinels, master, &pushed);
                 tokio::time::timeout(self.reach_timeout(), reach).await.unwrap_or(Err(LinkError::TimedOut))
             }
-            To::Cluster(_) => Err(LinkError::Disconnected),
+            To::Cluster(_) => {
+                let reach = self.reach_keys(&pushed);
+                tokio::time::timeout(self.reach_timeout(), reach).await.unwrap_or(Err(LinkError::TimedOut))
+            }
         }
     }
 
@@ -173,13 +183,58 @@ impl RedisTarget {
                     _ => Whereabouts::Unknown,
                 },
             },
-            To::Cluster(_) => Whereabouts::Unknown,
+            To::Cluster(_) => match self.keeper().await {
+                Err(_) => Whereabouts::Unknown,
+                Ok(place) if place.to_string() == server => Whereabouts::Here,
+                Ok(place) => match self.open_server(&place).await {
+                    Ok(_) => Whereabouts::Elsewhere,
+                    Err(_) => Whereabouts::Unknown,
+                },
+            },
         }
     }
 
-    /// Is somebody asked for the way at each connect?
+    /// Which server has which slot. Of a Redis Cluster only.
+    pub(crate) async fn slots(&self) -> Result<SlotMap, LinkError> {
+        slots::discover(self, &self.known).await
+    }
+
+    /// One server of the Redis Cluster, whatever it has.
+    pub(crate) fn at(&self, place: &Place) -> Self {
+        let to = To::One(place.address(self.keys.uses_tls));
+        Self { address: to.to_string().into(), to: Arc::new(to), ..self.clone() }
+    }
+
+    /// Is it a Redis Cluster?
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(*self.to, To::Cluster(_))
+    }
+
+    /// The server that has the slot of all keys.
+    async fn keeper(&self) -> Result<Place, LinkError> {
+        let nobody = || LinkError::Refused(format!("no server of the redis cluster has slot {}", self.slot));
+        self.slots().await?.master_of(self.slot).cloned().ok_or_else(nobody)
+    }
+
+    async fn reach_keys(&self, pushed: &Pushed) -> Result<Reached, LinkError> {
+        let place = self.keeper().await?;
+        self.open_if(&place, pushed, async |_| Ok(())).await
+    }
+
+    /// Connects to a server for one question.
+    pub(super) async fn open_server(&self, place: &Place) -> Result<MultiplexedConnection, LinkError> {
+        let nothing: Pushed = Arc::new(|_| {});
+        self.open(place.address(self.keys.uses_tls), &self.keys.login, &nothing).await
+    }
+
+    /// Is it one address, at which nobody is asked for the way?
     pub(crate) fn is_one(&self) -> bool {
         matches!(*self.to, To::One(_))
+    }
+
+    /// Is the way asked for at sentinels?
+    pub(crate) fn has_sentinels(&self) -> bool {
+        matches!(*self.to, To::Sentinel { .. })
     }
 
     /// Connects to a sentinel.

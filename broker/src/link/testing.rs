@@ -94,6 +94,7 @@ impl TestRedis {
         let value: redis::Value = redis::cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await.unwrap();
         match value {
             redis::Value::Array(_) | redis::Value::Set(_) => redis::from_redis_value(value).unwrap(),
+            redis::Value::Int(number) => vec![number.to_string()],
             value => vec![redis::from_redis_value::<Option<String>>(value).unwrap().unwrap_or_default()],
         }
     }
@@ -142,6 +143,122 @@ impl Drop for TestRedis {
     }
 }
 
+/// Three masters of a Redis Cluster, without replicas.
+pub(crate) struct TestCluster {
+    pub(crate) servers: Vec<TestRedis>,
+}
+
+impl TestCluster {
+    /// Starts one, its slots in three equal rows. None as [`TestRedis::start`].
+    pub(crate) async fn start() -> Option<Self> {
+        let mut servers = Vec::new();
+        for _ in 0..3 {
+            let bus = free_port().await.to_string();
+            let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1500"];
+            servers.push((TestRedis::start_as(&options, false).await?, bus));
+        }
+        for (number, (server, _)) in servers.iter().enumerate() {
+            let bounds = [number, number + 1].map(|row| row * 16_384 / 3);
+            server.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]).await;
+            server.ask(&["CLUSTER", "ADDSLOTSRANGE", &bounds[0].to_string(), &(bounds[1] - 1).to_string()]).await;
+        }
+        for (server, bus) in &servers[1..] {
+            servers[0].0.ask(&["CLUSTER", "MEET", "127.0.0.1", &server.port.to_string(), bus]).await;
+        }
+        let cluster = Self { servers: servers.into_iter().map(|(server, _)| server).collect() };
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !cluster.is_whole().await {
+            assert!(tokio::time::Instant::now() < deadline, "the servers do not find each other");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Some(cluster)
+    }
+
+    async fn is_whole(&self) -> bool {
+        for server in &self.servers {
+            let info = server.ask(&["CLUSTER", "INFO"]).await.concat();
+            if !["cluster_state:ok", "cluster_known_nodes:3", "cluster_size:3"].iter().all(|line| info.contains(line)) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Settings that lead to it by one of its servers.
+    pub(crate) fn settings(&self) -> ClusterSettings {
+        let address = self.servers[0].address();
+        let redis = Some(RedisUrl(format!("redis+cluster://{address}")));
+        ClusterSettings { redis, prefix: "test".to_owned(), ..settings(address) }
+    }
+
+    /// Makes all servers name one of them by another address.
+    pub(crate) async fn announce(&self, server: usize, address: SocketAddr) {
+        let port = address.port().to_string();
+        self.servers[server].ask(&["CONFIG", "SET", "cluster-announce-port", &port]).await;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        for server in &self.servers {
+            while !server.ask(&["CLUSTER", "NODES"]).await.concat().contains(&format!(":{port}@")) {
+                assert!(tokio::time::Instant::now() < deadline, "the address does not get around");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// The number of the server that has the slot of a name.
+    pub(crate) async fn server_of(&self, name: &str) -> usize {
+        let slot = self.servers[0].ask(&["CLUSTER", "KEYSLOT", name]).await.concat().parse::<u16>().unwrap();
+        for (number, server) in self.servers.iter().enumerate() {
+            let nodes = server.ask(&["CLUSTER", "NODES"]).await.concat();
+            let own = nodes.lines().find(|line| line.contains("myself")).unwrap();
+            let has = own.split(' ').skip(8).filter_map(|range| {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?))
+            });
+            if has.into_iter().any(|(first, last)| (first..=last).contains(&slot)) {
+                return number;
+            }
+        }
+        panic!("nobody has slot {slot}");
+    }
+
+    /// The slot of a name begins to go to another server: each key is where it was until it is migrated.
+    pub(crate) async fn begin_move(&self, name: &str, to: usize) {
+        let slot = self.servers[0].ask(&["CLUSTER", "KEYSLOT", name]).await.concat();
+        let from = &self.servers[self.server_of(name).await];
+        let (from_id, to_id) = (from.ask(&["CLUSTER", "MYID"]).await, self.servers[to].ask(&["CLUSTER", "MYID"]).await);
+        self.servers[to].ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id.concat()]).await;
+        from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id.concat()]).await;
+    }
+
+    /// Takes so many keys of the slot of a name to another server.
+    pub(crate) async fn migrate(&self, name: &str, to: usize, count: usize) {
+        let slot = self.servers[0].ask(&["CLUSTER", "KEYSLOT", name]).await.concat();
+        let from = &self.servers[self.server_of(name).await];
+        let port = self.servers[to].port.to_string();
+        let keys = from.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, &count.min(10_000).to_string()]).await;
+        let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+        command.extend(keys.iter().map(String::as_str));
+        from.ask(&command).await;
+    }
+
+    /// Gives the slot of a name, which holds no keys, to another server.
+    pub(crate) async fn move_slot(&self, name: &str, to: usize) {
+        let slot = self.servers[0].ask(&["CLUSTER", "KEYSLOT", name]).await.concat();
+        let id = self.servers[to].ask(&["CLUSTER", "MYID"]).await.concat();
+        let from = self.server_of(name).await;
+        for server in [to, from, 3 - to - from] {
+            self.servers[server].ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &id]).await;
+        }
+    }
+}
+
+/// A link by settings, once it is up.
+pub(crate) async fn link_by(settings: &ClusterSettings) -> CommandLink {
+    let link = CommandLink::start(RedisTarget::new(settings).unwrap(), Arc::new(Metrics::new()));
+    tokio::time::timeout(PATIENCE, link.up()).await.expect("no link");
+    link
+}
+
 /// Settings that lead to an address.
 pub(crate) fn settings(address: SocketAddr) -> ClusterSettings {
     ClusterSettings {
@@ -155,9 +272,7 @@ pub(crate) fn settings(address: SocketAddr) -> ClusterSettings {
 
 /// A link to an address, once it is up.
 pub(crate) async fn link_to(address: SocketAddr) -> CommandLink {
-    let link = CommandLink::start(RedisTarget::new(&settings(address)).unwrap(), Arc::new(Metrics::new()));
-    tokio::time::timeout(PATIENCE, link.up()).await.expect("no link");
-    link
+    link_by(&settings(address)).await
 }
 
 /// A port that nobody listens on now.

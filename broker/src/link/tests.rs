@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
 use redis::Pipeline;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use super::testing::{TestRedis, settings};
 use super::{CommandLink, LinkError, RedisTarget, TargetError};
@@ -146,4 +148,46 @@ async fn a_refused_write_costs_no_link() {
     redis.ask(&["REPLICAOF", "NO", "ONE"]).await;
     assert_eq!(link.call(RedisCall::Apply, &one(&["SET", "a", "b"])).await.unwrap(), [redis::Value::Okay]);
     assert_eq!(link.connected().unwrap().epoch, epoch);
+}
+
+/// Who names a server to whom asks, as a sentinel does.
+async fn sentinel(names: std::net::SocketAddr) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 4_096];
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    let asked = String::from_utf8_lossy(&buffer[..read]).to_uppercase();
+                    let port = names.port().to_string();
+                    let answer = if asked.contains("HELLO") {
+                        "%1\r\n$5\r\nproto\r\n:3\r\n".to_owned()
+                    } else {
+                        format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len())
+                    };
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+/// One sentinel was cut off when the master was lost, one is away, one knows.
+#[tokio::test]
+async fn of_servers_that_sentinels_name_the_one_that_says_it_is_master_is_taken() {
+    let (Some(old), Some(new)) = (TestRedis::start().await, TestRedis::start().await) else { return };
+    old.ask(&["REPLICAOF", "127.0.0.1", &new.address().port().to_string()]).await;
+    let sentinels = [sentinel(old.address()).await, sentinel(new.address()).await];
+    let target = |sentinels: &str| {
+        let redis = Some(RedisUrl(format!("redis+sentinel://{sentinels}/main")));
+        RedisTarget::new(&ClusterSettings { redis, ..settings(old.address()) }).unwrap()
+    };
+    for _ in 0..10 {
+        let reached = target(&format!("127.0.0.1:1,{},{}", sentinels[0], sentinels[1])).connect(|_| {}).await.unwrap();
+        assert_eq!(&*reached.server, new.address().to_string());
+    }
+    let told = target(&sentinels[0].to_string()).connect(|_| {}).await.err().unwrap();
+    assert!(told.to_string().contains("no master"), "{told}");
 }

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use countersign_node_proto::{ConnectionId, Disconnect, NodeId, NodeMessage};
+use countersign_node_proto::{ConnectionId, Disconnect, NodeId, NodeMessage, PrincipalName};
 
 use crate::close::CloseReason;
 use crate::cluster::{Bus, BusUnavailable};
-use crate::registry::{ConnectionState, LiveConnection, LiveConnections, Registry, RegistryKeeper, RegistryUnavailable};
+use crate::registry::{ConnectionState, Entry, LiveConnection, LiveConnections, Registry, RegistryKeeper, RegistryUnavailable};
 
 /// Identifiers asked for at a time.
 const PAGE: usize = 512;
@@ -69,9 +69,9 @@ impl Disconnector {
     pub fn disconnect_here(&self, order: &Disconnect) -> usize {
         let ordered: Vec<Arc<LiveConnection>> = match order {
             Disconnect::Connection(id) => self.live.get(*id).into_iter().collect(),
-            Disconnect::Principal(subject) => {
+            Disconnect::Principal(name) => {
                 let is_theirs = |connection: &Arc<LiveConnection>| {
-                    connection.principal().is_some_and(|principal| principal.subject == *subject)
+                    connection.principal().is_some_and(|theirs| name.may_be(Some(&theirs.issuer), &theirs.subject))
                 };
                 self.live.snapshot().into_iter().filter(is_theirs).collect()
             }
@@ -98,20 +98,20 @@ impl Disconnector {
                 self.bus.send(owner, NodeMessage::Disconnect(order.clone())).await?;
                 Ok(1)
             }
-            Disconnect::Principal(subject) => {
+            Disconnect::Principal(name) => {
                 self.bus.broadcast(NodeMessage::Disconnect(order.clone())).await?;
-                Ok(self.count_elsewhere(subject).await?)
+                Ok(self.count_elsewhere(name).await?)
             }
         }
     }
 
     /// Connections of a principal that other nodes own, as far as the registry still has them.
-    async fn count_elsewhere(&self, subject: &str) -> Result<usize, RegistryUnavailable> {
+    async fn count_elsewhere(&self, name: &PrincipalName) -> Result<usize, RegistryUnavailable> {
         let (mut count, mut after) = (0, None);
         loop {
-            let page = self.registry.by_principal(subject, after, PAGE).await?;
+            let page = self.registry.by_principal(&name.subject, after, PAGE).await?;
             for id in &page.ids {
-                count += usize::from(self.is_elsewhere(*id).await?);
+                count += usize::from(self.is_elsewhere(*id, name).await?);
             }
             after = page.next;
             if after.is_none() {
@@ -120,7 +120,8 @@ impl Disconnector {
         }
     }
 
-    async fn is_elsewhere(&self, id: ConnectionId) -> Result<bool, RegistryUnavailable> {
-        Ok(self.registry.find(id).await?.is_some_and(|entry| entry.node != self.node))
+    async fn is_elsewhere(&self, id: ConnectionId, name: &PrincipalName) -> Result<bool, RegistryUnavailable> {
+        let is_theirs = |entry: Entry| entry.node != self.node && name.may_be(entry.issuer.as_deref(), &name.subject);
+        Ok(self.registry.find(id).await?.is_some_and(is_theirs))
     }
 }

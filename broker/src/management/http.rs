@@ -3,7 +3,7 @@ use std::sync::Arc;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
-use countersign_node_proto::{ChannelName, ConnectionId, Disconnect, Payload, Publication};
+use countersign_node_proto::{ChannelName, ConnectionId, Disconnect, Payload, PrincipalName, Publication};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -38,7 +38,7 @@ struct PublishRequest {
     exclude: Option<ConnectionId>,
 }
 
-/// Body of `POST /api/v1/disconnect`: exactly one of the two.
+/// Body of `POST /api/v1/disconnect`: a connection, or a principal and perhaps its issuer.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DisconnectRequest {
@@ -46,6 +46,8 @@ struct DisconnectRequest {
     connection: Option<ConnectionId>,
     #[serde(default)]
     principal: Option<String>,
+    #[serde(default)]
+    issuer: Option<String>,
 }
 
 impl Management {
@@ -128,9 +130,11 @@ impl Management {
 
     async fn disconnect(&self, request: &HttpRequest, body: web::Payload) -> Result<HttpResponse, HttpResponse> {
         let order = match self.admit(request, body).await? {
-            DisconnectRequest { connection: Some(id), principal: None } => Disconnect::Connection(id),
-            DisconnectRequest { connection: None, principal: Some(subject) } => Disconnect::Principal(subject),
-            _ => return Err(bad_request("name either `connection` or `principal`")),
+            DisconnectRequest { connection: Some(id), principal: None, issuer: None } => Disconnect::Connection(id),
+            DisconnectRequest { connection: None, principal: Some(subject), issuer } => {
+                Disconnect::Principal(PrincipalName { subject, issuer })
+            }
+            _ => return Err(bad_request("name either `connection`, or `principal` and perhaps its `issuer`")),
         };
         let closed = self.disconnector.disconnect(&order).await;
         match closed.elsewhere {

@@ -130,6 +130,8 @@ async fn wrong_requests_are_told_what_is_wrong() {
         (publish, r#"{"channel":"a","data":1} {}"#, 400, "one JSON object"),
         (disconnect, "{}", 400, "either"),
         (disconnect, &format!(r#"{{"connection":"{id}","principal":"ada"}}"#), 400, "either"),
+        (disconnect, r#"{"issuer":"pool"}"#, 400, "either"),
+        (disconnect, &format!(r#"{{"connection":"{id}","issuer":"pool"}}"#), 400, "either"),
         (disconnect, r#"{"connection":7}"#, 400, "`connection`"),
         (publish, &format!(r#"{{"channel":"a","data":"{}"}}"#, "x".repeat(1_000)), 413, "1000 bytes"),
     ] {
@@ -163,7 +165,9 @@ async fn disconnect_closes_one_connection_or_all_of_a_principal_at_once() {
     assert_eq!(one.state(), ConnectionState::Closed, "before its closing handshake ends");
     assert!(bench.live.get(one.id).is_none());
     assert_eq!(disconnect(json!({"connection": one.id})).await, (200, json!({"closed": 0})));
-    assert_eq!(disconnect(json!({"principal": "ada"})).await, (200, json!({"closed": 1})));
+    assert_eq!(disconnect(json!({"principal": "ada", "issuer": "another"})).await, (200, json!({"closed": 0})));
+    assert_ne!(two.state(), ConnectionState::Closed, "of another issuer's ada");
+    assert_eq!(disconnect(json!({"principal": "ada", "issuer": "pool"})).await, (200, json!({"closed": 1})));
     assert_eq!(two.state(), ConnectionState::Closed);
     assert_ne!(other.state(), ConnectionState::Closed);
     assert_eq!(*bench.closes.lock().unwrap(), [CloseReason::Disconnected; 2]);
@@ -179,8 +183,13 @@ async fn disconnect_reaches_other_nodes() {
     let entry = conformance::entry(7, 2);
     bench.registry.renew_lease(entry.node, std::time::Duration::from_secs(60)).await.unwrap();
     bench.registry.apply(&[crate::registry::Write::Register(Box::new(entry.clone()))]).await.unwrap();
-    for order in [json!({"connection": entry.id}), json!({"principal": "ada"})] {
-        assert_eq!(bench.call("/api/v1/disconnect", order).await, (200, json!({"closed": 1})));
+    for (order, closed) in [
+        (json!({"connection": entry.id}), 1),
+        (json!({"principal": "ada"}), 1),
+        (json!({"principal": "ada", "issuer": "pool"}), 1),
+        (json!({"principal": "ada", "issuer": "another"}), 0),
+    ] {
+        assert_eq!(bench.call("/api/v1/disconnect", order).await, (200, json!({"closed": closed})));
     }
-    eventually(async || ear.heard().len() == 2).await;
+    eventually(async || ear.heard().len() == 4).await;
 }

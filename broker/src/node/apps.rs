@@ -8,10 +8,10 @@ use actix_web::{App, HttpResponse};
 
 use super::supervisor::{RestartPolicy, Supervised, supervise};
 use crate::authorizer::AuthorizeEndpoint;
-use crate::config::{ChallengeForm, Settings};
+use crate::config::Settings;
 use crate::demo::DemoPage;
 use crate::edge::{Cors, refuse};
-use crate::frame_page::{FramePage, Programs};
+use crate::frame_page::FramePage;
 use crate::gateway::{self, Gateway, Watchdog, WatchdogSettings, Worker};
 use crate::hub::HubShard;
 use crate::identity::Identity;
@@ -27,6 +27,8 @@ pub(super) struct AppParts {
     pub(super) identity: Arc<Identity>,
     pub(super) authorize: Arc<AuthorizeEndpoint>,
     pub(super) management: Arc<Management>,
+    /// The frame of the challenge, where a form needs it.
+    pub(super) frame: Option<FramePage>,
     pub(super) cors: Cors,
     pub(super) health: Health,
     pub(super) metrics: Arc<Metrics>,
@@ -51,9 +53,8 @@ impl AppParts {
                     parts.management.configure(config);
                 }
                 sdk::configure(config);
-                if parts.settings.challenge.offers(ChallengeForm::Frame) {
-                    let Gateway { node, held, origins, .. } = &*parts.gateway;
-                    FramePage::new(origins, Programs { node: *node, held: Arc::clone(held) }).configure(config);
+                if let Some(frame) = &parts.frame {
+                    frame.configure(config);
                 }
                 if parts.settings.server.demo_page {
                     DemoPage::new(&parts.settings).configure(config);

@@ -14,11 +14,12 @@ use super::apps::AppParts;
 use super::backplane::Backplane;
 use super::hearing::Hearing;
 use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, TokenCheck, TokenProblem};
-use crate::challenge::{Issuer, PendingPermits, Signing};
+use crate::challenge::{HeldPrograms, Issuer, PendingPermits, Signing};
 use crate::close::CloseReason;
 use crate::cluster::{Asker, Bus};
 use crate::config::{ChallengeForm, ServerSettings, Settings, TlsSettings};
 use crate::edge::{self, ClientAddress, Cors, HostList, ListenerSpec, Origin, OriginList, Tls};
+use crate::frame_page::{FramePage, Programs};
 use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
 use crate::hub::{Hub, Publisher};
 use crate::identity::{self, Clock, Identity, Principal, ProgramKeys, TokenRefusal, TokenVerifier};
@@ -139,14 +140,18 @@ impl Node {
         let keys = ApiKeys::load(&settings.management, &server.data_dir)?;
         let body_max = server.request_body_max_bytes;
         let management = Management::new(keys, publisher.clone(), Arc::clone(&disconnector), cors.clone(), body_max);
+        let held = Arc::<HeldPrograms>::default();
         attached.listen(Arc::new(Hearing {
             hub: Arc::clone(&hub),
             live: Arc::clone(&live),
             authorizer: Arc::clone(&authorizer),
             disconnector,
-            asker,
+            asker: Arc::clone(&asker),
+            held: Arc::clone(&held),
         }));
         attached.listening().await;
+        let programs = Programs::new(node, Arc::clone(&held), asker);
+        let frame = settings.challenge.offers(ChallengeForm::Frame).then(|| FramePage::new(&origins, programs));
         let gateway = Arc::new(Gateway {
             settings: settings.gateway.clone(),
             session: Arc::new(SessionConfig::compile(&settings).map_err(NodeError::Compile)?),
@@ -159,7 +164,7 @@ impl Node {
             verifier: identity.verifier(),
             tickets,
             issuer: issuer(&settings)?,
-            held: Arc::default(),
+            held,
             permits: PendingPermits::new(settings.challenge.pending_max, Arc::clone(&metrics)),
             handshakes: Semaphore::new(settings.gateway.limits.handshakes_in_flight_max),
             keeper,
@@ -171,6 +176,7 @@ impl Node {
             generations: AtomicU64::new(Clock::system().millis()),
         });
         let parts = AppParts {
+            frame,
             authorize: AuthorizeEndpoint::new(&settings.authorizer, authorizer, cors.clone()),
             settings: Arc::clone(&settings),
             gateway: Arc::clone(&gateway),
@@ -363,8 +369,7 @@ fn watch_registry(health: &Health, metrics: &Arc<Metrics>, keeper: &RegistryKeep
                 (false, _) => condition.failed("registry cannot be written"),
                 (true, false) => condition.failed("lease is not renewed"),
             }
-            let age = lease.age().unwrap_or_default().as_millis();
-            metrics.lease_age_ms.set(i64::try_from(age).unwrap_or(i64::MAX));
+            metrics.lease_age.set(lease.age().unwrap_or_default().as_secs_f64());
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }))
@@ -376,7 +381,7 @@ fn watch_bus(health: &Health, settings: &Settings, bus: Arc<dyn Bus>) -> EndOnDr
     let silence_max = settings.cluster.deaf_after_ms.duration() + settings.cluster.heartbeat_ms.duration();
     EndOnDrop(actix_rt::spawn(async move {
         loop {
-            if bus.silence() < silence_max {
+            if bus.unproven() < silence_max {
                 condition.ok();
             } else {
                 condition.failed("nothing was heard from redis");

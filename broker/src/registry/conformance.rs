@@ -40,6 +40,7 @@ pub(crate) fn entry(number: u8, node: u8) -> Entry {
         node: NodeId::from_bytes([node; 8]),
         generation: Generation(1),
         principal: Some("ada".to_owned()),
+        issuer: Some("pool".to_owned()),
         origin: Some("https://app.example".to_owned()),
         verified: false,
         mode: Mode::Bearer,

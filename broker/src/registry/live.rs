@@ -165,8 +165,8 @@ impl LiveConnection {
         {
             return vouched.headers.clone();
         }
-        let subject = principal.map(|principal| principal.subject.as_str());
-        let headers = Arc::new(IdentityHeaders::new(subject, self.origin.as_deref()));
+        let (subject, issuer) = principal.map(|principal| (principal.subject.as_str(), principal.issuer.as_str())).unzip();
+        let headers = Arc::new(IdentityHeaders::new(subject, issuer, self.origin.as_deref()));
         let vouched = Vouched { principal: principal.cloned(), headers: headers.clone() };
         self.vouched.store(Some(Arc::new(vouched)));
         headers

@@ -37,6 +37,8 @@ pub struct Entry {
     pub generation: Generation,
     /// The token's subject, if one was presented.
     pub principal: Option<String>,
+    /// The token's issuer, as it is configured: a subject is unique within it only.
+    pub issuer: Option<String>,
     /// The handshake's origin, if one was sent.
     pub origin: Option<String>,
     /// The challenge was answered.
@@ -103,7 +105,7 @@ pub trait Registry: Send + Sync + 'static {
     /// If the store did not answer: the caller does not know, and must not allow.
     async fn find(&self, id: ConnectionId) -> Result<Option<Entry>, RegistryUnavailable>;
 
-    /// Connections of a principal, in a stable order, after `after`.
+    /// Connections of a subject, whichever its issuer, in a stable order, after `after`.
     ///
     /// # Errors
     /// If the store did not answer.

@@ -1,4 +1,4 @@
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
 use super::family::{CounterGrid, Counters, Gauges, Histograms, enlist};
 use crate::label;
@@ -274,6 +274,8 @@ label! {
         Commands => "commands",
         /// Messages in.
         Subscription => "subscription",
+        /// Messages out, one for each master of a Redis Cluster.
+        Shards => "shards",
         /// Those of the user pool.
         Users => "users",
     }
@@ -407,8 +409,8 @@ pub struct Metrics {
     pub bus_channels: IntGauge,
     /// Nodes that were heard within their lease, this one included.
     pub cluster_nodes: IntGauge,
-    /// Milliseconds since the lease was last confirmed.
-    pub lease_age_ms: IntGauge,
+    /// Seconds since the lease was last confirmed.
+    pub lease_age: Gauge,
     /// Entries of dead nodes that this node took out.
     pub registry_reaped: IntCounter,
     /// Entries that the registry had lost and this node wrote again.
@@ -523,7 +525,7 @@ impl Metrics {
                 "Time of an answered call of Redis by what it asked.",
                 NETWORK_SECONDS,
             ),
-            redis_up: Gauges::register(r, "countersign_redis_link_up", "1 while the link to Redis is up."),
+            redis_up: Gauges::register(r, "countersign_redis_link_up", "Links to Redis that are up."),
             redis_connects: Counters::register(r, "countersign_redis_connects_total", "Links to Redis that were made."),
             bus_gaps: Counters::register(
                 r,
@@ -539,7 +541,7 @@ impl Metrics {
             ),
             bus_channels: gauge("countersign_bus_channels", "Channels that this node hears on the bus."),
             cluster_nodes: gauge("countersign_cluster_nodes", "Nodes heard within their lease, this one included."),
-            lease_age_ms: gauge("countersign_lease_age_milliseconds", "Time since the lease was last confirmed."),
+            lease_age: enlist(r, Gauge::new("countersign_lease_age_seconds", "Time since the lease was last confirmed.")),
             registry_reaped: counter("countersign_registry_reaped_total", "Entries of dead nodes that this node took out."),
             registry_restored: counter(
                 "countersign_registry_restored_total",

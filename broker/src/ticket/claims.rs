@@ -42,6 +42,8 @@ pub struct Claims {
     pub mode: Mode,
     /// The token's subject, if one was presented.
     pub subject: Option<String>,
+    /// Its issuer, as it is configured.
+    pub issuer: Option<String>,
     /// Milliseconds since the Unix epoch, by the owner's clock.
     pub issued_at_ms: u64,
     /// Likewise; from then on it is worth nothing, but for [`SKEW_MS`].
@@ -129,6 +131,7 @@ impl Claims {
             .field(&self.thumbprint)
             .field(self.mode.name().as_bytes())
             .optional(self.subject.as_deref().map(str::as_bytes))
+            .optional(self.issuer.as_deref().map(str::as_bytes))
             .field(&self.issued_at_ms.to_be_bytes())
             .field(&self.expires_at_ms.to_be_bytes())
             .finish()
@@ -145,6 +148,7 @@ impl Claims {
             thumbprint: fields.array()?,
             mode: Mode::parse(fields.text()??)?,
             subject: fields.text()?.map(str::to_owned),
+            issuer: fields.text()?.map(str::to_owned),
             issued_at_ms: u64::from_be_bytes(fields.array()?),
             expires_at_ms: u64::from_be_bytes(fields.array()?),
         };
@@ -171,6 +175,7 @@ pub(crate) mod tests {
             thumbprint: [5; 32],
             mode: Mode::Proof,
             subject: Some("ada".to_owned()),
+            issuer: Some("pool".to_owned()),
             issued_at_ms: NOW,
             expires_at_ms: NOW + 15_000,
         }
@@ -186,7 +191,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_ticket_says_what_it_was_minted_for() {
-        let bare = Claims { origin: None, subject: None, mode: Mode::Bearer, epoch: 0, ..claims() };
+        let bare = Claims { origin: None, subject: None, issuer: None, mode: Mode::Bearer, epoch: 0, ..claims() };
         for claims in [claims(), bare] {
             assert_eq!(Claims::check(mint(&claims).as_bytes(), &keys(), NOW), Ok(claims));
         }

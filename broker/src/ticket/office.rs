@@ -94,7 +94,8 @@ impl TicketOffice {
             origin: connection.origin.clone(),
             thumbprint: *bound.key.thumbprint(),
             mode: bound.mode,
-            subject: principal.map(|principal| principal.subject.clone()),
+            subject: principal.as_ref().map(|principal| principal.subject.clone()),
+            issuer: principal.map(|principal| principal.issuer.clone()),
             issued_at_ms: now_ms,
             expires_at_ms,
         };

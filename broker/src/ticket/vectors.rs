@@ -41,10 +41,11 @@ fn tickets() -> Value {
         thumbprint: [0xE5; 32],
         mode: Mode::Proof,
         subject: Some("ada".to_owned()),
+        issuer: Some("pool".to_owned()),
         issued_at_ms: ISSUED,
         expires_at_ms: ISSUED + 15_000,
     };
-    let bare = Claims { origin: None, subject: None, mode: Mode::Bearer, epoch: 0, ..full.clone() };
+    let bare = Claims { origin: None, subject: None, issuer: None, mode: Mode::Bearer, epoch: 0, ..full.clone() };
     let vectors = [full, bare].map(|claims| {
         json!({
             "kid": b64u(key().kid().as_bytes()),
@@ -57,6 +58,7 @@ fn tickets() -> Value {
             "thumbprint": b64u(claims.thumbprint),
             "mode": claims.mode.name(),
             "subject": claims.subject,
+            "issuer": claims.issuer,
             "issuedAtMs": claims.issued_at_ms,
             "expiresAtMs": claims.expires_at_ms,
             "ticket": claims.mint(&key()),

@@ -1,6 +1,7 @@
 //! A cluster: nodes, the Redis that they share, a balancer, what can befall them, and who checks what was promised.
 //!
 //! - [`redis`] starts Redis under the ACL file of the repository: killed, frozen, restarted, refusing writes.
+//! - [`ring`] is a Redis Cluster, whose slots move.
 //! - [`sentinels`] watch a master and a replica, and promote it.
 //! - [`way`] is the way from one node to Redis: blocked or slow, without either end being told.
 //! - [`balancer`] is HAProxy with the configuration of the repository.
@@ -11,6 +12,7 @@ pub mod balancer;
 pub mod decisions;
 pub mod delivery;
 pub mod redis;
+pub mod ring;
 pub mod sentinels;
 pub mod way;
 
@@ -21,6 +23,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::balancer::Balancer;
 use self::redis::{Redis, USERNAME};
+use self::ring::Ring;
 use self::sentinels::Sentinels;
 use self::way::Way;
 use crate::http::{self, Request, Response};
@@ -40,6 +43,9 @@ pub const RECOVERY: Duration = Duration::from_secs(5);
 /// Clusters at once: each promises times, and a machine that runs many keeps none.
 static PLACES: Semaphore = Semaphore::const_new(2);
 
+/// What all keys and channels begin with, as nodes have it by default.
+pub const PREFIX: &str = "countersign";
+
 /// What every cluster of the tests is started with.
 const SETTINGS: &str = r#"
 [server]
@@ -56,6 +62,7 @@ pub struct ClusterPlan {
     balanced: bool,
     over_ways: bool,
     watched: bool,
+    ringed: bool,
 }
 
 /// A running cluster. What is dropped is killed, all of it in the end.
@@ -65,10 +72,12 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// The way of each node to Redis, if the plan has them.
     pub ways: Vec<Way>,
-    /// What they share; the master before a failover, where there are sentinels.
+    /// What they share; before a failover the master, or of a Redis Cluster the one with all keys.
     pub redis: Redis,
     /// Who watches it, if the plan has them.
     pub sentinels: Option<Sentinels>,
+    /// The rest of a Redis Cluster, if the plan has one.
+    pub ring: Option<Ring>,
     balancer: Option<Balancer>,
     plans: Vec<Plan>,
     /// Its folder holds the data that all nodes share.
@@ -81,7 +90,7 @@ impl ClusterPlan {
     #[must_use]
     pub fn new() -> Self {
         let origin = format!("[gateway]\nallowed_origins = [\"{ORIGIN}\"]");
-        Self { plan: Plan::new().toml(&origin), nodes: 3, balanced: false, over_ways: false, watched: false }
+        Self { plan: Plan::new().toml(&origin), nodes: 3, balanced: false, over_ways: false, watched: false, ringed: false }
     }
 
     /// Three nodes with a file of the repository as their configuration.
@@ -120,6 +129,12 @@ impl ClusterPlan {
         Self { watched: true, ..self }
     }
 
+    /// Redis is a Redis Cluster.
+    #[must_use]
+    pub fn ringed(self) -> Self {
+        Self { ringed: true, ..self }
+    }
+
     /// Runs a subcommand against the data folder that the nodes will share.
     #[must_use]
     pub fn cli(&self, arguments: &[&str], input: &str) -> std::process::Output {
@@ -132,7 +147,12 @@ impl ClusterPlan {
     /// If any of them does not start.
     pub async fn start(self) -> Cluster {
         let place = PLACES.acquire().await.expect("never closed");
-        let redis = Redis::start().await;
+        let (redis, ring) = if self.ringed {
+            let (redis, ring) = Ring::start(PREFIX).await;
+            (redis, Some(ring))
+        } else {
+            (Redis::start().await, None)
+        };
         let sentinels = if self.watched { Some(Sentinels::over(&redis).await) } else { None };
         let mut balancer = self.balanced.then(Balancer::reserve);
         let mut base = self.plan.toml(SETTINGS);
@@ -143,12 +163,13 @@ impl ClusterPlan {
         let plans: Vec<Plan> = (0..self.nodes)
             .map(|number| {
                 let address = ways.get(number).map_or(redis.address(), Way::address);
-                let to = sentinels.as_ref().map_or_else(|| format!("redis = \"redis://{address}\""), Sentinels::settings);
+                let scheme = if ring.is_some() { "redis+cluster" } else { "redis" };
+                let to = sentinels.as_ref().map_or_else(|| format!("redis = \"{scheme}://{address}\""), Sentinels::settings);
                 base.sibling().toml(&cluster_settings(&redis, &to))
             })
             .collect();
         let nodes: Vec<Node> = plans.iter().map(Plan::start).collect();
-        let mut cluster = Cluster { nodes, ways, redis, sentinels, balancer: None, plans, _shared: base, _place: place };
+        let mut cluster = Cluster { nodes, ways, redis, sentinels, ring, balancer: None, plans, _shared: base, _place: place };
         cluster.becomes_whole().await;
         if let Some(balancer) = &mut balancer {
             balancer.start(&cluster.nodes).await;
@@ -178,6 +199,16 @@ impl Cluster {
     #[must_use]
     pub fn balancer(&self) -> &Balancer {
         self.balancer.as_ref().expect("a plan with a balancer")
+    }
+
+    /// Who takes over from [`Cluster::redis`].
+    ///
+    /// # Panics
+    /// If the plan has nobody.
+    #[must_use]
+    pub fn successor(&self) -> &Redis {
+        let of_ring = self.ring.as_ref().map(|ring| &ring.replica);
+        self.sentinels.as_ref().map(|sentinels| &sentinels.replica).or(of_ring).expect("a plan with a replica")
     }
 
     /// A native client on a page of [`ORIGIN`], at one node.

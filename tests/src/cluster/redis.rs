@@ -74,12 +74,22 @@ impl Redis {
     /// As [`Redis::start`].
     pub async fn start_replica(master: &Self) -> Self {
         let redis = Self::start_with(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
-        let linked = "master_link_status:up";
+        redis.follows().await;
+        redis
+    }
+
+    /// Waits until this replica has all that its master has.
+    pub async fn follows(&self) {
         eventually("the replica follows", || async {
-            redis.ask(&["INFO", "replication"]).await.texts().concat().contains(linked).then_some(())
+            self.ask(&["INFO", "replication"]).await.texts().concat().contains("master_link_status:up").then_some(())
         })
         .await;
-        redis
+    }
+
+    /// The value of an option that it was started with.
+    #[must_use]
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.options.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str())
     }
 
     fn prepare(options: &[&str]) -> Self {

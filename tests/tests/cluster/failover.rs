@@ -1,4 +1,5 @@
-//! The master is lost and sentinels make another one: every node follows by itself, and no client is told.
+//! The master is lost and sentinels, or the other masters of a Redis Cluster, make another one: every node follows by itself, and no
+//! client is told.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,8 @@ use countersign_tests::eventually;
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
 /// One failover, from a whole cluster to a whole cluster.
-async fn check(killed: bool) {
-    let mut cluster = ClusterPlan::new().toml(RULE).watched().start().await;
+async fn check(plan: ClusterPlan, killed: bool) {
+    let mut cluster = plan.toml(RULE).start().await;
     let delivery = Delivery::start(&cluster).await;
     let closing = cluster.dial(0).verified().await;
     let mut subjects = Vec::new();
@@ -31,7 +32,7 @@ async fn check(killed: bool) {
     let id = closing.id.clone();
     closing.close().await;
     decisions.closed(&id);
-    let new_master = &cluster.sentinels.as_ref().unwrap().replica;
+    let new_master = cluster.successor();
     let unready = tokio::select! {
         unready = cluster.become_unready() => Some(unready),
         () = eventually("the replica is promoted", || async { new_master.is_master().await.then_some(()) }) => None,
@@ -67,10 +68,15 @@ async fn check(killed: bool) {
 
 #[tokio::test]
 async fn the_master_is_killed_and_the_replica_takes_over() {
-    check(true).await;
+    check(ClusterPlan::new().watched(), true).await;
 }
 
 #[tokio::test]
 async fn the_master_freezes_and_wakes_as_a_replica() {
-    check(false).await;
+    check(ClusterPlan::new().watched(), false).await;
+}
+
+#[tokio::test]
+async fn a_master_of_a_redis_cluster_is_killed_and_its_replica_takes_over() {
+    check(ClusterPlan::new().ringed(), true).await;
 }

@@ -42,6 +42,19 @@ impl Local {
         text
     }
 
+    /// The number that Prometheus answers a query with; none while it knows nothing.
+    async fn queried(&self, query: &str) -> Option<String> {
+        let url = format!("http://127.0.0.1:{}/api/v1/query?query={query}", self.single_ports[2]);
+        let answer = http::get(&url).try_send().await.ok()?.json();
+        answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
+    }
+
+    /// Waits until Prometheus answers a query with this number.
+    async fn knows(&self, query: &str, number: &str) {
+        let what = format!("prometheus answers {query} with {number}");
+        eventually(&what, || async { (self.queried(query).await? == number).then_some(()) }).await;
+    }
+
     async fn greeted(&self) -> Option<u16> {
         let answer = http::get(&format!("http://127.0.0.1:{}/.well-known/jwks.json", self.port)).try_send().await;
         answer.ok().map(|answer| answer.status)
@@ -61,11 +74,15 @@ async fn the_local_cluster_starts_survives_a_killed_node_and_ends() {
     for part in ["redis: runs", "node1: runs  ", "node2: runs  ", "haproxy: runs"] {
         assert!(status.contains(part), "{part}: {status}");
     }
-    assert!(status.contains("prometheus: runs") || status.contains("prometheus: SKIPPED"), "{status}");
+    assert!(status.contains("prometheus: runs"), "{status}");
     eventually("the balancer serves", || async { (local.greeted().await? == 200).then_some(()) }).await;
+    // Each node, and the balancer; then a number that only a scrape can have brought.
+    local.knows("sum(up)", "3").await;
+    local.knows("sum(countersign_cluster_nodes)", "4").await;
     local.said(&["kill-node", "1"]);
     assert!(local.said(&["status"]).contains("node1: gone"));
     eventually("the other node serves", || async { (local.greeted().await? == 200).then_some(()) }).await;
+    local.knows("sum(up)", "2").await;
     let again = local.said(&["up", "--nodes", "2"]);
     assert!(again.contains("node1: runs  ") && again.contains("node2: runs  "), "{again}");
     local.said(&["down"]);

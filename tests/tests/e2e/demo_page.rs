@@ -3,6 +3,7 @@
 use countersign_tests::browser::Browser;
 use countersign_tests::http;
 use countersign_tests::{Node, Plan};
+use serde_json::json;
 
 /// Waits until a step of the page ends and expects that it went well.
 async fn done(browser: &Browser, step: &str) -> String {
@@ -31,13 +32,22 @@ async fn a_node_without_configuration_shows_the_whole_flow() {
         done(&browser, step).await;
     }
     assert!(done(&browser, "call").await.contains("200 {\"greeting\":\"Hello, World!\"}"));
+    assert!(done(&browser, "stolen").await.contains("401"));
     done(&browser, "subscribe").await;
     assert!(done(&browser, "publish").await.contains("hello, lobby"));
     assert_eq!(browser.script("return document.getElementById('state').dataset.state").await, "verified");
     browser.until("the close button is ready", "return !document.getElementById('close').disabled").await;
+    let facts = "return ['form', 'mode', 'ticket'].map((name) => document.getElementById(name).textContent)";
+    let facts = browser.script(facts).await;
+    assert_eq!((&facts[0], &facts[1]), (&json!("vm"), &json!("ticket")));
+    assert!(facts[2].as_str().unwrap().ends_with(" s old, good for 15 s"), "{facts}");
+    let older = "const [age] = document.getElementById('ticket').textContent.split(' '); return Number(age) > 0.5";
+    browser.until("the ticket grows older", &format!("{older} || null")).await;
     browser.screenshot("demo-verified").await;
     let id = browser.script("return document.getElementById('connection').textContent").await;
-    assert_eq!(node.authorize(id.as_str().unwrap()).await.status, 200);
+    assert_eq!(node.authorize(id.as_str().unwrap()).await.status, 401, "the id alone opens nothing");
+    browser.click("#steal").await;
+    assert!(done(&browser, "stolen").await.contains("401"));
 
     browser.click("#close").await;
     done(&browser, "close").await;

@@ -30,5 +30,6 @@ mod sdk;
 mod secured_socket;
 mod seed_faults;
 mod signed;
+mod tickets;
 mod tls;
 mod tokens;

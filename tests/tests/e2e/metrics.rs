@@ -1,5 +1,8 @@
 //! What operators see: names and labels are a surface, and hold still.
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
 use countersign_tests::socket::Dial;
 use countersign_tests::{Node, http};
 
@@ -22,6 +25,25 @@ async fn names_and_labels_hold_still() {
     assert!(gone.is_empty() && new.is_empty(), "gone: {gone:?}\nnew: {new:?}\nMETRICS_SNAPSHOT=write takes it over");
 }
 
+/// Prometheus's own opinion of something in the root of the repository; it must find no fault.
+fn promtool(arguments: &[&str], input: &str) {
+    let mut command = Command::new("promtool");
+    command.args(arguments).current_dir(countersign_tests::node::root());
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap_or_else(|error| {
+            panic!("promtool (tests/run installs it): {error}");
+        });
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success(), "promtool {arguments:?}: {said}");
+}
+
+#[test]
+fn the_shipped_configuration_of_prometheus_is_one() {
+    promtool(&["check", "config", "deploy/prometheus/prometheus.yml"], "");
+}
+
 #[tokio::test]
 async fn a_scrape_is_what_prometheus_reads() {
     let node = Node::start("");
@@ -39,19 +61,7 @@ async fn a_scrape_is_what_prometheus_reads() {
         assert!(scrape.samples.iter().any(|sample| sample.name == name), "{name}");
     }
     assert_eq!(http::get(&node.url("/metrics")).send().await.status, 404, "not on the public listener");
-    promtool(&scrape.text);
-}
-
-/// Prometheus's own opinion, where it is installed.
-fn promtool(scrape: &str) {
-    use std::io::Write as _;
-    use std::process::{Command, Stdio};
-    let Ok(mut child) = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn() else {
-        eprintln!("SKIPPED: promtool is not installed; the scrape was read by the tests' own parser only");
-        return;
-    };
-    child.stdin.take().unwrap().write_all(scrape.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success(), "promtool finds fault");
+    promtool(&["check", "metrics"], &scrape.text);
 }
 
 #[tokio::test]

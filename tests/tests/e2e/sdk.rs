@@ -21,7 +21,7 @@ const STORY: &str = r#"
     const connection = connect(NODE + '/ws');
     globalThis.connection = connection;
     connection.on('state', (state) => seen.states.push(state));
-    connection.on('challenge', ({ form }) => { seen.form = form });
+    connection.on('challenge', ({ form, mode }) => { Object.assign(seen, { form, mode }) });
     connection.on('disconnected', (how) => { seen.lost = how });
     connection.closed.then((error) => { seen.end = error && { code: error.code, closeCode: error.closeCode } });
     const story = async () => {
@@ -42,10 +42,12 @@ enum Load {
     Script,
 }
 
-/// A node that lets pages of this origin in, and has them run bytecode only.
-fn node_for(origin: &str) -> Node {
+/// A node that lets pages of this origin in, has them run bytecode only, and asks of calls what this mode says.
+fn node_for(origin: &str, mode: &str) -> Node {
     Node::start(&format!(
         r#"
+        [authorizer]
+        mode = "{mode}"
         [gateway]
         allowed_origins = ["{origin}"]
         [challenge]
@@ -107,14 +109,15 @@ async fn told(browser: &Browser, url: &str) -> Value {
 #[tokio::test]
 async fn a_page_under_a_strict_policy_is_verified_by_bytecode() {
     let browser = Browser::start().await;
-    for load in [Load::Script, Load::Module] {
+    for (load, mode) in [(Load::Script, "ticket"), (Load::Module, "proof"), (Load::Module, "bearer")] {
         let port = Port::reserve();
-        let node = node_for(&port.origin());
+        let node = node_for(&port.origin(), mode);
         let page = Page::under_policy(port, page(&node, load).await, &policy(&node));
         let seen = told(&browser, &format!("{}/", page.origin())).await;
         assert_eq!(seen["fault"], Value::Null, "{seen}");
         assert_eq!(seen["eval"], "EvalError", "the policy holds");
-        assert_eq!((&seen["form"], &seen["states"]), (&json!("vm"), &json!(["open", "verified"])));
+        assert_eq!((&seen["form"], &seen["mode"]), (&json!("vm"), &json!(mode)));
+        assert_eq!(seen["states"], json!(["open", "verified"]));
         assert_eq!(seen["heard"], json!([{ "from": "page" }]));
         assert_eq!(seen["call"], json!({ "status": 200, "body": { "greeting": "Hello" } }));
         assert_eq!(seen["foreign"], "foreign_origin");
@@ -136,7 +139,7 @@ async fn a_page_under_a_strict_policy_is_verified_by_bytecode() {
 async fn a_page_of_another_origin_is_told_that_it_was_refused() {
     let browser = Browser::start().await;
     let port = Port::reserve();
-    let node = node_for(&port.origin());
+    let node = node_for(&port.origin(), "bearer");
     let page = Page::under_policy(port, page(&node, Load::Script).await, &policy(&node));
     let seen = told(&browser, &format!("{}/", page.other_origin())).await;
     assert!(seen["fault"].as_str().unwrap().starts_with("origin_refused "), "{seen}");
@@ -147,7 +150,7 @@ async fn a_page_of_another_origin_is_told_that_it_was_refused() {
 async fn a_page_that_is_shown_again_is_verified_anew() {
     let browser = Browser::start().await;
     let port = Port::reserve();
-    let node = node_for(&port.origin());
+    let node = node_for(&port.origin(), "bearer");
     let page = Page::under_policy(port, page(&node, Load::Script).await, &policy(&node));
     let seen = told(&browser, &format!("{}/", page.origin())).await;
     let first = seen["id"].as_str().unwrap();
@@ -167,7 +170,7 @@ async fn a_page_that_is_shown_again_is_verified_anew() {
 async fn a_page_waits_as_long_as_a_draining_node_asks_for() {
     let browser = Browser::start().await;
     let port = Port::reserve();
-    let node = node_for(&port.origin());
+    let node = node_for(&port.origin(), "bearer");
     let page = Page::under_policy(port, page(&node, Load::Module).await, &policy(&node));
     let seen = told(&browser, &format!("{}/", page.origin())).await;
     assert_eq!(seen["lost"], Value::Null, "{seen}");
@@ -182,7 +185,7 @@ async fn a_page_waits_as_long_as_a_draining_node_asks_for() {
 async fn a_worker_is_verified_as_a_page_is() {
     let browser = Browser::start().await;
     let port = Port::reserve();
-    let node = node_for(&port.origin());
+    let node = node_for(&port.origin(), "bearer");
     let here = node.origin();
     let story = STORY.replace("NODE", &format!("'{here}'"));
     // It tells when it has ended, well or not.
@@ -203,12 +206,23 @@ async fn a_worker_is_verified_as_a_page_is() {
 }
 
 #[test]
-fn a_program_of_node_js_is_verified_with_a_socket_and_a_key_of_its_own() {
-    let node = node_for("https://app.example");
-    let seen = outside_of_pages(&node, "");
-    assert_eq!((&seen["fault"], &seen["state"]), (&Value::Null, &json!("verified")), "{seen}");
-    assert_eq!((&seen["status"], &seen["body"]), (&json!(200), &json!({ "greeting": "Hello" })));
-    assert_eq!(seen["closed"]["code"], 1000);
+fn a_program_of_node_js_shows_with_a_socket_and_a_key_of_its_own_what_its_mode_asks_for() {
+    let headers = |seen: &Value| seen["headers"].to_string().to_lowercase();
+    let check = |node: &Node, asked: &str, mode: &str, shown: &str, bare: u16| {
+        let seen = outside_of_pages(node, asked);
+        assert_eq!((&seen["fault"], &seen["state"], &seen["mode"]), (&Value::Null, &json!("verified"), &json!(mode)), "{seen}");
+        assert_eq!((&seen["status"], &seen["body"]), (&json!(200), &json!({ "greeting": "Hello" })), "{seen}");
+        assert_eq!((headers(&seen), &seen["bare"]), (shown.to_owned(), &json!(bare)), "{seen}");
+        assert_eq!(seen["closed"]["code"], 1000);
+    };
+    let (ticket, proof) = (r#"["countersign-ticket"]"#, r#"["countersign-ticket","countersign-proof"]"#);
+    let bearer = node_for("https://app.example", "bearer");
+    check(&bearer, "", "bearer", r#"["connectionid"]"#, 200);
+    check(&bearer, "proof", "proof", proof, 401);
+    let node = node_for("https://app.example", "ticket");
+    check(&node, "", "ticket", ticket, 401);
+    check(&node, "proof", "proof", proof, 401);
+    check(&node_for("https://app.example", "proof"), "ticket", "proof", proof, 401);
 }
 
 /// What a program sees that uses the SDK outside of pages; with a mode, it asks for that.

@@ -1,84 +1,104 @@
 use std::collections::HashSet;
 
-use countersign_node_proto::ChannelName;
+use countersign_node_proto::Topic;
 
-/// Channels that this node wants to hear, and those that Redis confirmed.
+/// What this node wants to hear from one server, and what that server said it will tell.
 ///
-/// Callers change what is wanted at any time and never wait; one task makes Redis follow.
+/// Callers change what is wanted at any time and never wait; one task makes Redis follow. What is confirmed is known from
+/// what Redis pushes: a server of a Redis Cluster that loses a slot takes its channels back unasked.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    wanted: HashSet<ChannelName>,
-    confirmed: HashSet<ChannelName>,
+    wanted: HashSet<Topic>,
+    confirmed: HashSet<Topic>,
     /// Where the two may differ.
-    changed: HashSet<ChannelName>,
+    changed: HashSet<Topic>,
+    /// Confirmed ones that clients subscribed to.
+    channels: usize,
 }
 
 /// What Redis must be asked for next.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
-    pub(super) subscribe: Vec<ChannelName>,
-    pub(super) unsubscribe: Vec<ChannelName>,
+    pub(super) subscribe: Vec<Topic>,
+    pub(super) unsubscribe: Vec<Topic>,
 }
 
 impl Wanted {
-    pub(super) fn want(&mut self, channel: &ChannelName) {
-        if self.wanted.insert(channel.clone()) {
-            self.changed.insert(channel.clone());
+    pub(super) fn want(&mut self, topic: &Topic) {
+        if self.wanted.insert(topic.clone()) {
+            self.changed.insert(topic.clone());
         }
     }
 
-    pub(super) fn unwant(&mut self, channel: &ChannelName) {
-        if self.wanted.remove(channel) {
-            self.changed.insert(channel.clone());
+    pub(super) fn unwant(&mut self, topic: &Topic) {
+        if self.wanted.remove(topic) {
+            self.changed.insert(topic.clone());
         }
+    }
+
+    /// Other topics are another server's now.
+    pub(super) fn want_only(&mut self, stays: impl Fn(&Topic) -> bool) {
+        let gone: Vec<Topic> = self.wanted.iter().filter(|topic| !stays(topic)).cloned().collect();
+        gone.iter().for_each(|topic| self.unwant(topic));
     }
 
     /// The link is new: nothing is confirmed.
     pub(super) fn listening_anew(&mut self) {
         self.confirmed.clear();
+        self.channels = 0;
         self.changed = self.wanted.clone();
     }
 
-    /// The next step, of at most `limit` channels each way. It counts as open until it is [`Wanted::done`]; what is changed
+    /// The next step, of at most `limit` topics each way. It counts as open until it is [`Wanted::settle`]d; what is changed
     /// meanwhile makes a further one.
     pub(super) fn next(&mut self, limit: usize) -> Step {
         let mut step = Step::default();
         let mut settled = Vec::new();
-        for channel in &self.changed {
-            match (self.wanted.contains(channel), self.confirmed.contains(channel)) {
-                (true, false) => step.subscribe.push(channel.clone()),
-                (false, true) => step.unsubscribe.push(channel.clone()),
-                _ => settled.push(channel.clone()),
+        for topic in &self.changed {
+            match (self.wanted.contains(topic), self.confirmed.contains(topic)) {
+                (true, false) => step.subscribe.push(topic.clone()),
+                (false, true) => step.unsubscribe.push(topic.clone()),
+                _ => settled.push(topic.clone()),
             }
             if step.subscribe.len().max(step.unsubscribe.len()) >= limit {
                 break;
             }
         }
-        for channel in settled.iter().chain(&step.subscribe).chain(&step.unsubscribe) {
-            self.changed.remove(channel);
+        for topic in settled.iter().chain(&step.subscribe).chain(&step.unsubscribe) {
+            self.changed.remove(topic);
         }
         step
     }
 
-    /// Redis confirmed a step, or did not: then it is open again.
-    pub(super) fn done(&mut self, step: Step, confirmed: bool) {
-        for channel in step.subscribe.into_iter().chain(step.unsubscribe) {
-            if !confirmed {
-                self.changed.insert(channel);
-                continue;
-            }
-            if !self.confirmed.remove(&channel) {
-                self.confirmed.insert(channel);
+    /// Redis said whether it tells this topic from now on. True: that is not what is wanted.
+    pub(super) fn confirm(&mut self, topic: Topic, tells: bool) -> bool {
+        let changes = if tells { self.confirmed.insert(topic.clone()) } else { self.confirmed.remove(&topic) };
+        if changes && matches!(topic, Topic::Channel(_)) {
+            self.channels = if tells { self.channels + 1 } else { self.channels - 1 };
+        }
+        let amiss = self.wanted.contains(&topic) != tells;
+        if amiss {
+            self.changed.insert(topic);
+        }
+        amiss
+    }
+
+    /// A step was asked for: what was not confirmed is open again.
+    pub(super) fn settle(&mut self, step: Step) {
+        for topic in step.subscribe.into_iter().chain(step.unsubscribe) {
+            if self.wanted.contains(&topic) != self.confirmed.contains(&topic) {
+                self.changed.insert(topic);
             }
         }
     }
 
-    pub(super) fn is_confirmed(&self, channel: &ChannelName) -> bool {
-        self.confirmed.contains(channel)
+    pub(super) fn is_confirmed(&self, topic: &Topic) -> bool {
+        self.confirmed.contains(topic)
     }
 
-    pub(super) fn confirmed(&self) -> usize {
-        self.confirmed.len()
+    /// Channels of clients that are heard.
+    pub(super) fn channels(&self) -> usize {
+        self.channels
     }
 }
 
@@ -90,25 +110,30 @@ impl Step {
 
 #[cfg(test)]
 mod tests {
+    use countersign_node_proto::ChannelName;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn channel(number: u8) -> ChannelName {
-        ChannelName::new(&format!("c{number}")).unwrap()
+    fn channel(number: u8) -> Topic {
+        Topic::Channel(ChannelName::new(&format!("c{number}")).unwrap())
     }
 
-    /// A Redis that confirms each step or not, and now and then is lost.
+    /// A Redis that confirms each step or not, takes back what it likes, and now and then is lost.
     fn ends_right(acts: &[(u8, u8, bool)]) {
-        let (mut wanted, mut redis, mut truth) = (Wanted::default(), HashSet::new(), HashSet::new());
-        let settle = |wanted: &mut Wanted, redis: &mut HashSet<ChannelName>, answers: bool| {
+        let (mut wanted, mut redis, mut truth) = (Wanted::default(), HashSet::<Topic>::new(), HashSet::<Topic>::new());
+        let settle = |wanted: &mut Wanted, redis: &mut HashSet<Topic>, answers: bool| {
             let step = wanted.next(2);
             if answers {
-                redis.extend(step.subscribe.iter().cloned());
-                step.unsubscribe.iter().for_each(|channel| assert!(redis.remove(channel)));
+                for (topics, tells) in [(&step.subscribe, true), (&step.unsubscribe, false)] {
+                    for topic in topics {
+                        assert!(if tells { redis.insert(topic.clone()) } else { redis.remove(topic) });
+                        wanted.confirm(topic.clone(), tells);
+                    }
+                }
             }
             let more = !step.is_empty();
-            wanted.done(step, answers);
+            wanted.settle(step);
             more
         };
         for (act, number, answers) in acts {
@@ -125,6 +150,13 @@ mod tests {
                     wanted.listening_anew();
                     redis.clear();
                 }
+                3 if redis.remove(&channel(*number)) => {
+                    assert_eq!(wanted.confirm(channel(*number), false), truth.contains(&channel(*number)));
+                }
+                4 => {
+                    wanted.want_only(|topic| *topic != channel(*number));
+                    truth.remove(&channel(*number));
+                }
                 _ => {
                     settle(&mut wanted, &mut redis, *answers);
                 }
@@ -133,12 +165,13 @@ mod tests {
         while settle(&mut wanted, &mut redis, true) {}
         assert_eq!(redis, truth);
         assert_eq!(wanted.confirmed, truth);
+        assert_eq!(wanted.channels, truth.len());
         assert!(wanted.changed.is_empty());
     }
 
     proptest! {
         #[test]
-        fn whatever_happens_redis_follows_what_is_wanted(acts in prop::collection::vec((0..5_u8, 0..6_u8, any::<bool>()), 0..60)) {
+        fn whatever_happens_redis_follows_what_is_wanted(acts in prop::collection::vec((0..7_u8, 0..6_u8, any::<bool>()), 0..60)) {
             ends_right(&acts);
         }
     }

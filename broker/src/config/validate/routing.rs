@@ -54,8 +54,12 @@ fn check_pattern(key: &Key, pattern: &str, findings: &mut Findings) {
     if let Err(error) = ChannelName::new(pattern) {
         findings.add(key.clone(), error.to_string(), "write a channel's name, with `*` and `**` where it varies");
     }
-    if pattern.replace("{subject}", "").contains(['{', '}']) {
-        findings.add(key.clone(), "braces name something unknown", "`{subject}` is all that can stand in braces");
+    if pattern.replace("{issuer}", "").replace("{subject}", "").contains(['{', '}']) {
+        findings.add(
+            key.clone(),
+            "braces name something unknown",
+            "`{issuer}` and `{subject}` are all that can stand in braces",
+        );
     }
 }
 

@@ -161,7 +161,8 @@ const ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 impl Bench {
     pub(super) fn new(settings: &str, dialect: Dialect) -> Self {
         let settings: Settings = toml::from_str(settings).unwrap();
-        let config = Arc::new(SessionConfig::compile(&settings).unwrap());
+        let config = SessionConfig { mode: Mode::Bearer, ..SessionConfig::compile(&settings).unwrap() };
+        let config = Arc::new(config);
         let facts = Facts {
             id: ConnectionId::from_bytes([0; 16]),
             dialect,

@@ -10,13 +10,13 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 
 local kinds = {}
 
--- node, verified, connected at, last active, expires at, `=`principal, `=`origin, mode, channels; empty: none.
+-- node, verified, connected at, last active, expires at, `=`subject, `=`origin, `=`issuer, mode, channels; empty: none.
 function kinds.register(id, generation, first, last)
   drop(id)
   local key, node = root .. 'entry:' .. id, ARGV[first]
   local member = id .. node
   redis.call('HSET', key, 'n', node, 'g', generation, 'v', ARGV[first + 1], 'c', ARGV[first + 2], 'a', ARGV[first + 3],
-    'm', ARGV[first + 7])
+    'm', ARGV[first + 8])
   if ARGV[first + 4] ~= '' then
     redis.call('HSET', key, 'x', ARGV[first + 4])
   end
@@ -28,7 +28,10 @@ function kinds.register(id, generation, first, last)
   if ARGV[first + 6] ~= '' then
     redis.call('HSET', key, 'o', string.sub(ARGV[first + 6], 2))
   end
-  for i = first + 8, last do
+  if ARGV[first + 7] ~= '' then
+    redis.call('HSET', key, 'i', string.sub(ARGV[first + 7], 2))
+  end
+  for i = first + 9, last do
     redis.call('HSET', key, '+' .. ARGV[i], '')
     redis.call('ZADD', root .. 'channel:' .. ARGV[i], 0, member)
   end

@@ -39,7 +39,7 @@ pub(super) fn add_disown(call: &mut Cmd, id: ConnectionId, node: NodeId) {
 }
 
 fn add_entry(call: &mut Cmd, entry: &Entry) {
-    head(call, "register", entry.id, entry.generation, 8 + entry.subscriptions.len());
+    head(call, "register", entry.id, entry.generation, 9 + entry.subscriptions.len());
     call.arg(entry.node.encode())
         .arg(u8::from(entry.verified))
         .arg(entry.connected_at_ms)
@@ -47,6 +47,7 @@ fn add_entry(call: &mut Cmd, entry: &Entry) {
         .arg(number_or_empty(entry.expires_at))
         .arg(text_or_empty(entry.principal.as_deref()))
         .arg(text_or_empty(entry.origin.as_deref()))
+        .arg(text_or_empty(entry.issuer.as_deref()))
         .arg(entry.mode.name());
     for channel in &entry.subscriptions {
         call.arg(channel.as_str());
@@ -83,6 +84,7 @@ pub(super) fn read_entry(id: ConnectionId, value: Value) -> Result<Option<Entry>
         node: parsed(id, field("n"))?,
         generation: Generation(parsed(id, field("g"))?),
         principal: text("p")?,
+        issuer: text("i")?,
         origin: text("o")?,
         verified: field("v") == Some(b"1"),
         mode: mode(id, field("m"))?,

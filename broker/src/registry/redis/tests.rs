@@ -1,5 +1,5 @@
 use super::*;
-use crate::link::testing::{SlowWay, TestRedis, link_to};
+use crate::link::testing::{SlowWay, TestCluster, TestRedis, link_by, link_to};
 use crate::registry::conformance::{self, entry};
 
 const LEASE: Duration = Duration::from_secs(600);
@@ -54,6 +54,62 @@ async fn redis_registry_conforms() {
 }
 
 #[tokio::test]
+async fn redis_cluster_registry_conforms() {
+    let Some(cluster) = TestCluster::start().await else { return };
+    let make = async || {
+        for server in &cluster.servers {
+            server.ask(&["FLUSHALL"]).await;
+        }
+        registry(link_by(&cluster.settings()).await, NodeId::from_bytes([1; 8]))
+    };
+    conformance::run(make, tokio::time::sleep).await;
+}
+
+/// Half of the keys are here and half there for a while: a script that needs both halves fails in the midst of what it does.
+#[tokio::test]
+async fn what_changes_while_the_slot_of_all_keys_moves_is_right_in_the_end() {
+    let Some(cluster) = TestCluster::start().await else { return };
+    let registry = registry(link_by(&cluster.settings()).await, NodeId::from_bytes([1; 8]));
+    let (entries, renewed) = (many(300, 1), registry.renew_lease(NodeId::from_bytes([1; 8]), LEASE));
+    renewed.await.unwrap();
+    registry.apply(&entries.iter().map(register).collect::<Vec<_>>()).await.unwrap();
+    let _task = maintained(&registry);
+    let root = registry.layout.root();
+    let from = cluster.server_of(root).await;
+    let to = (from + 1) % 3;
+    cluster.begin_move(root, to).await;
+    cluster.migrate(root, to, 150).await;
+    // Some go, some come, until what is said is taken.
+    let gone: Vec<Write> = entries[..100].iter().map(|entry| Write::Remove(entry.id, entry.generation)).collect();
+    let come: Vec<Write> = many(350, 1)[300..].iter().map(register).collect();
+    let writes = [gone, come].concat();
+    let applied = async {
+        let mut refused = 0;
+        while registry.apply(&writes).await.is_err() {
+            refused += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        refused
+    };
+    let moving = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster.migrate(root, to, usize::MAX).await;
+        cluster.move_slot(root, to).await;
+    };
+    let (refused, ()) = tokio::join!(applied, moving);
+    assert!(refused > 0, "it was tried in the midst of it");
+    eventually("all is as it should be", async || {
+        let (counted, listed) = (registry.count().await, cluster.servers[to].ask(&["KEYS", "{test}:entry:*"]).await.len());
+        let principal = cluster.servers[to].ask(&["ZCARD", &registry.layout.principal("ada")]).await;
+        counted == Ok(250) && listed == 250 && principal == ["250"]
+    })
+    .await;
+    assert!(cluster.servers[from].ask(&["KEYS", "*"]).await.is_empty());
+    assert_eq!(registry.find(entries[0].id).await, Ok(None));
+    assert_eq!(registry.find(entries[200].id).await, Ok(Some(entries[200].clone())));
+}
+
+#[tokio::test]
 async fn the_scripts_keep_to_the_layout_and_leave_nothing() {
     let Some(redis) = TestRedis::start().await else { return };
     let registry = on(&redis, 1).await;
@@ -104,8 +160,13 @@ async fn empty_texts_and_strange_ones_come_back_as_they_were() {
     let Some(redis) = TestRedis::start().await else { return };
     let registry = on(&redis, 1).await;
     for principal in [Some(""), Some("="), Some("a\0b {x} ü"), None] {
-        let given =
-            Entry { principal: principal.map(str::to_owned), origin: Some(String::new()), expires_at: None, ..entry(1, 1) };
+        let given = Entry {
+            principal: principal.map(str::to_owned),
+            issuer: principal.map(str::to_owned),
+            origin: Some(String::new()),
+            expires_at: None,
+            ..entry(1, 1)
+        };
         registry.renew_lease(given.node, LEASE).await.unwrap();
         registry.apply(&[register(&given)]).await.unwrap();
         assert_eq!(registry.find(given.id).await.unwrap(), Some(given.clone()));

@@ -278,7 +278,7 @@ async function answer(challenge, situation) {
   const { thumbprint } = key;
   const until = Date.now() + answerMs;
   const runner = forms.find(({ name }) => name === form) ?? refuse2(`the form ${form} was not offered`);
-  if (MODES.indexOf(mode) < MODES.indexOf(situation.mode ?? "bearer")) refuse2(`the mode ${mode} is less than what was asked for`);
+  if (MODES.indexOf(mode) < MODES.indexOf(situation.mode)) refuse2(`the mode ${mode} is less than what was asked for`);
   const id = bytes(challenge.challenge);
   const serverNonce = bytes(challenge.nonce);
   const connection = bytes(situation.connectionId);
@@ -386,18 +386,11 @@ async function isOriginRefused(url, fetch) {
 }
 
 // src/proof.ts
-async function proof(key, { ticket, nonce }, method, { host, pathname, search }, body) {
+async function proof(key, { ticket, nonce }, method, { href }, body) {
   const count = key.count();
   const digest = body.byteLength > 0 ? await sha256(new Uint8Array(body)) : null;
-  const signed = transcript(
-    "countersign/proof/v1",
-    method,
-    host + pathname + search,
-    await sha256(ticket),
-    integer(count, 8),
-    decode(nonce),
-    digest
-  );
+  const target = href.replace(/^\w+:..|#.*/g, "");
+  const signed = transcript("countersign/proof/v1", method, target, await sha256(ticket), integer(count, 8), decode(nonce), digest);
   return `v1.${count}.${nonce}.${digest ? encode(digest) : ""}.${encode(await key.sign(signed))}`;
 }
 
@@ -462,8 +455,8 @@ var Session = class {
   /** Requests can be made. */
   isReady = false;
   isVerified = false;
-  /** What calls must show. */
-  mode = "bearer";
+  /** What calls must show. It rises, and never falls. */
+  mode;
   key = null;
   /** The newest. */
   ticket = null;
@@ -482,6 +475,7 @@ var Session = class {
   constructor(socket, settings, listener) {
     this.#socket = socket;
     this.#settings = settings;
+    this.mode = settings.mode ?? "bearer";
     this.#listener = listener;
     this.ended = new Promise((resolve) => this.#end = resolve);
     socket.onmessage = ({ data }) => this.#take(data);
@@ -502,7 +496,7 @@ var Session = class {
       const late = () => this.#settle(id)?.reject(new CountersignError("timeout", `no reply to ${action}`));
       this.#pending.set(id, { resolve, reject, timer: setTimeout(late, this.#settings.requestTimeoutMs) });
       const text = JSON.stringify({ id, action, ...members });
-      if (action === "hello") this.#hello = text;
+      if (action === "hello") this.#hello ||= text;
       this.#listener.heard("frame", { sent: true, text });
       this.#socket.send(text);
     });
@@ -540,7 +534,7 @@ var Session = class {
     this.expiresAt = expiresAt;
     await this.#insist(async () => {
       if (challenge === "off") {
-        if (mode) throw new Error("a node that does not challenge knows one mode");
+        if (this.mode !== "bearer") throw new Error("a node that does not challenge gives no tickets");
         return this.#ready();
       }
       this.key = await pageKey(key);
@@ -550,10 +544,10 @@ var Session = class {
   /** Answers at once: no timer that a background tab would delay. Later epochs are answered as the first one was. */
   async #answer(challenge) {
     await this.#insist(async () => {
-      const { id, key } = this;
+      const { id, key, mode } = this;
       if (!key || challenge.epoch <= this.#epoch) throw new Error("the challenge comes too early, or again");
       this.#epoch = challenge.epoch;
-      const members = await answer(challenge, { ...this.#settings, key, hello: this.#hello, clientNonce: this.#nonce, connectionId: id });
+      const members = await answer(challenge, { ...this.#settings, mode, key, hello: this.#hello, clientNonce: this.#nonce, connectionId: id });
       this.mode = challenge.mode;
       this.#listener.heard("answer", members);
       await this.request("answer", members);

@@ -38,7 +38,7 @@ export interface Situation {
   /** Of the page, or empty. */
   origin: string
   /** The least that calls must show. */
-  mode: Mode | undefined
+  mode: Mode
   /** Of nodes; one of them must have signed the program. */
   pins: string[] | undefined
   forms: Form[]
@@ -56,7 +56,7 @@ export async function answer(challenge: Challenge, situation: Situation): Promis
   const until = Date.now() + answerMs
   const runner = forms.find(({ name }) => name === form) ?? refuse(`the form ${form} was not offered`)
   // A mode that is not known is weaker than any.
-  if (MODES.indexOf(mode) < MODES.indexOf(situation.mode ?? 'bearer')) refuse(`the mode ${mode} is less than what was asked for`)
+  if (MODES.indexOf(mode) < MODES.indexOf(situation.mode)) refuse(`the mode ${mode} is less than what was asked for`)
 
   const id = bytes(challenge.challenge)
   const serverNonce = bytes(challenge.nonce)

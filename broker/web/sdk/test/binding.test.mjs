@@ -99,11 +99,17 @@ test('a later epoch is answered on the verified connection, an earlier or the sa
   const { connection, socket, hello } = await verified()
   const states = []
   connection.on('state', (state) => states.push(state))
+  const subscribing = connection.subscribe('news')
+  socket.reply()
+  await subscribing
   const frame = challenge({ epoch: 3, mode: 'proof', nonce: Buffer.alloc(32, 3).toString('base64url') })
   assert.equal(fault(await socket.challenge(frame), { frame, hello, host: HOST, origin: ORIGIN }), null)
   socket.hear({ event: 'verified', connectionId: ID })
   assert.deepEqual([connection.state, states], ['verified', []])
-  assert.equal(await ended({ connection, socket }, challenge({ epoch: 3 })), 'challenge_unsupported')
+  assert.equal(socket.sent.filter(({ action }) => action === 'subscribe').length, 1, 'nothing begins anew')
+  assert.equal(await ended({ connection, socket }, challenge({ epoch: 3, mode: 'proof' })), 'challenge_unsupported')
+  const weaker = await verified()
+  assert.equal(await ended(weaker, challenge({ epoch: 1, mode: 'bearer' })), 'challenge_unsupported', 'a mode does not fall')
 })
 
 test('a node cannot settle for less than the mode that was asked for', async () => {
@@ -115,6 +121,11 @@ test('a node cannot settle for less than the mode that was asked for', async () 
   await settle()
   Sockets.last.welcome()
   assert.equal((await connection.closed).code, 'challenge_unsupported')
+  const content = connect('wss://node.example/ws', { WebSocket: Sockets, mode: 'bearer' })
+  await settle()
+  Sockets.last.welcome()
+  await content.ready()
+  content.close()
 })
 
 test('with pinned keys only what one of them signed is run', async () => {
@@ -276,6 +287,11 @@ test('in proof mode every call is signed: method, target, ticket, body, and a nu
   const headers = await connection.headersFor('delete', 'https://node.example:8443/x', 'why')
   const lower = Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]))
   assert.equal(callFault(lower, { hello, ticket: good, method: 'DELETE', target: `${HOST}/x`, body: 'why', counter: 8 }), null)
+  for (const [url, target] of [['/?', '/?'], ['/a//b?c=https://d/#e#f', '/a//b?c=https://d/'], ['', '/']]) {
+    const [first, proof] = Object.values(await connection.headersFor('GET', `https://node.example:8443${url}`))
+    const call = { 'countersign-ticket': first, 'countersign-proof': proof }
+    assert.equal(callFault(call, { hello, ticket: good, method: 'GET', target: HOST + target, counter: Number(proof.split('.')[1]) }), null, url)
+  }
   await assert.rejects(connection.headersFor('GET', 'https://evil.example/'), { code: 'foreign_origin' })
 })
 

@@ -25,7 +25,7 @@ export interface Situation {
     /** Of the page, or empty. */
     origin: string;
     /** The least that calls must show. */
-    mode: Mode | undefined;
+    mode: Mode;
     /** Of nodes; one of them must have signed the program. */
     pins: string[] | undefined;
     forms: Form[];

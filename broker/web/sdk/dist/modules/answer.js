@@ -18,7 +18,7 @@ export async function answer(challenge, situation) {
     const until = Date.now() + answerMs;
     const runner = forms.find(({ name }) => name === form) ?? refuse(`the form ${form} was not offered`);
     // A mode that is not known is weaker than any.
-    if (MODES.indexOf(mode) < MODES.indexOf(situation.mode ?? 'bearer'))
+    if (MODES.indexOf(mode) < MODES.indexOf(situation.mode))
         refuse(`the mode ${mode} is less than what was asked for`);
     const id = bytes(challenge.challenge);
     const serverNonce = bytes(challenge.nonce);

@@ -52,7 +52,7 @@ export declare class Session {
     /** Requests can be made. */
     isReady: boolean;
     isVerified: boolean;
-    /** What calls must show. */
+    /** What calls must show. It rises, and never falls. */
     mode: Mode;
     key: PageKey | null;
     /** The newest. */

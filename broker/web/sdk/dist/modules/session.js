@@ -13,8 +13,8 @@ export class Session {
     /** Requests can be made. */
     isReady = false;
     isVerified = false;
-    /** What calls must show. */
-    mode = 'bearer';
+    /** What calls must show. It rises, and never falls. */
+    mode;
     key = null;
     /** The newest. */
     ticket = null;
@@ -33,6 +33,7 @@ export class Session {
     constructor(socket, settings, listener) {
         this.#socket = socket;
         this.#settings = settings;
+        this.mode = settings.mode ?? 'bearer';
         this.#listener = listener;
         this.ended = new Promise((resolve) => (this.#end = resolve));
         socket.onmessage = ({ data }) => this.#take(data);
@@ -56,7 +57,7 @@ export class Session {
             this.#pending.set(id, { resolve, reject, timer: setTimeout(late, this.#settings.requestTimeoutMs) });
             const text = JSON.stringify({ id, action, ...members });
             if (action === 'hello')
-                this.#hello = text;
+                this.#hello ||= text;
             this.#listener.heard('frame', { sent: true, text });
             this.#socket.send(text);
         });
@@ -104,8 +105,8 @@ export class Session {
         this.expiresAt = expiresAt;
         await this.#insist(async () => {
             if (challenge === 'off') {
-                if (mode)
-                    throw new Error('a node that does not challenge knows one mode');
+                if (this.mode !== 'bearer')
+                    throw new Error('a node that does not challenge gives no tickets');
                 return this.#ready();
             }
             this.key = await pageKey(key);
@@ -115,11 +116,11 @@ export class Session {
     /** Answers at once: no timer that a background tab would delay. Later epochs are answered as the first one was. */
     async #answer(challenge) {
         await this.#insist(async () => {
-            const { id, key } = this;
+            const { id, key, mode } = this;
             if (!key || challenge.epoch <= this.#epoch)
                 throw new Error('the challenge comes too early, or again');
             this.#epoch = challenge.epoch;
-            const members = await answer(challenge, { ...this.#settings, key, hello: this.#hello, clientNonce: this.#nonce, connectionId: id });
+            const members = await answer(challenge, { ...this.#settings, mode, key, hello: this.#hello, clientNonce: this.#nonce, connectionId: id });
             this.mode = challenge.mode;
             this.#listener.heard('answer', members);
             await this.request('answer', members);
