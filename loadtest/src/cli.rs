@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::scenario::{Authorize, Churn, Connects, Fanout, Idle, Refill, Revocation};
+use crate::scenario::{Authorize, Challenges, Churn, Connects, Fanout, Idle, Refill, Revocation};
 
 /// Measures a Countersign node beside the limits of the same machine, in the same run.
 ///
@@ -37,6 +37,8 @@ pub(crate) enum Task {
     Fanout(Fanout),
     /// Decisions of the authorizer, per second of the server's processor time
     Authorize(Authorize),
+    /// What a challenge costs one core, beside the cryptography in it
+    Challenge(Challenges),
     /// From the close of a socket to its denial on another node, beside the publish round trip of their Redis
     Revocation(Revocation),
     /// What is left in a cluster of sockets that came and went: memory, keys, descriptors, subscriptions

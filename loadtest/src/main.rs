@@ -1,6 +1,6 @@
 //! Measures Countersign beside the limits of the same machine in the same run.
 //!
-//! - `scenario`: connect, idle, fanout, authorize, which `quick` runs; refill; and revocation and churn, which need a `redis-server`.
+//! - `scenario`: connect, idle, fanout, authorize, challenge, which `quick` runs; refill; and revocation and churn, which need a `redis-server`.
 //! - `swarm`: the client processes; `peer`: the limits; `node`: the node under test; `redis`: what two of them share. Each is a process of its own, started
 //!   from this binary (a hidden `role` command) or from the node's.
 //! - `wire`, `solver`, `token`: what a client needs to say, without a library that would cost more than the server.
@@ -67,6 +67,7 @@ fn run(cli: Cli) -> Outcome<()> {
         Task::Idle(options) => shown(scenario::idle(&bench()?, options)?, show)?,
         Task::Fanout(options) => shown(scenario::fanout(&bench()?, options)?, show)?,
         Task::Authorize(options) => shown(scenario::authorize(&bench()?, options)?, show)?,
+        Task::Challenge(options) => shown(scenario::challenge(options)?, show)?,
         Task::Revocation(options) => shown(scenario::revocation(&bench()?, options)?, show)?,
         Task::Churn(options) => kept(shown(scenario::churn(&bench()?, options)?, show)?, options.write)?,
         Task::Refill(options) => kept(shown(scenario::refill(&bench()?, options)?, show)?, options.write)?,

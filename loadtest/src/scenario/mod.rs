@@ -2,6 +2,7 @@
 
 mod authorize;
 mod census;
+mod challenge;
 mod churn;
 mod connect;
 mod fanout;
@@ -14,6 +15,7 @@ mod usage;
 use std::path::PathBuf;
 
 pub(crate) use authorize::{Authorize, run as authorize};
+pub(crate) use challenge::{Challenges, run as challenge};
 pub(crate) use churn::{Churn, run as churn};
 pub(crate) use connect::{Connects, run as connect};
 pub(crate) use fanout::{Fanout, run as fanout};
