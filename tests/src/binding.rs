@@ -167,6 +167,24 @@ fn solve_puzzle([challenge, nonce, thumbprint]: &[Vec<u8>; 3], bits: u8, place: 
     (0..=u32::MAX).find(solves).expect("there is one")
 }
 
+/// The header by which the holder of this key proves a call without a body: method and target, as it made it.
+///
+/// # Panics
+/// If the nonce is none.
+#[must_use]
+pub fn proof_header(key: &PageKey, (method, target): (&str, &str), ticket: &str, counter: u64, nonce: &str) -> String {
+    let message = laid_out(&[
+        b"countersign/proof/v1",
+        method.as_bytes(),
+        target.as_bytes(),
+        &sha256(ticket.as_bytes()),
+        &counter.to_be_bytes(),
+        &bytes(nonce),
+        b"",
+    ]);
+    format!("v1.{counter}.{nonce}..{}", URL_SAFE_NO_PAD.encode(key.sign(&message)))
+}
+
 impl View {
     /// Has the node's key of this pin signed the challenge, as this page sees it?
     ///

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{ChallengeForm, ChallengeSettings, Mode};
-use crate::page_key::PageKey;
+use crate::page_key::{PageKey, VERIFICATIONS};
 
 /// A page: its key, and what it knows of the conversation.
 pub(super) struct Page {
@@ -395,6 +395,31 @@ fn work_is_looked_at_after_the_mac_and_before_the_signature() {
     let unsigned = NativeAnswer { signature: AnswerSignature([0; 64]), ..scene.worked(asked) };
     assert_eq!(scene.judge_again(&unsigned), Verdict::BadSignature);
     assert_eq!(scene.judge_again(&NativeAnswer { work: Some(vec![0; 3]), ..unsigned }), Verdict::WrongAnswer);
+}
+
+#[test]
+fn a_wrong_answer_costs_one_mac_at_most_and_no_signature_is_checked_before_it() {
+    let issuer = issuer();
+    let spent = |expected: Verdict, late: Duration, change: fn(&mut NativeAnswer)| {
+        let scene = Scene::new(&issuer, 1);
+        let mut answer = scene.answer();
+        change(&mut answer);
+        let received_at = scene.pending.sent_at + late;
+        let (macs, verifications) = (mac::MACS.get(), VERIFICATIONS.get());
+        let verdict = scene.pending.judge(&Answer::Native(answer), received_at);
+        assert_eq!(verdict, expected);
+        (mac::MACS.get() - macs, VERIFICATIONS.get() - verifications)
+    };
+    let now = Duration::ZERO;
+    assert_eq!(spent(Verdict::Late, Duration::from_secs(11), |_| ()), (0, 0));
+    assert_eq!(spent(Verdict::WrongAnswer, now, |answer| answer.challenge = ChallengeId::from_bytes([9; 16])), (0, 0));
+    assert_eq!(spent(Verdict::WrongAnswer, now, |answer| answer.epoch = 1), (0, 0));
+    assert_eq!(spent(Verdict::OriginMismatch, now, |answer| answer.origin = "https://evil.example".to_owned()), (0, 0));
+    assert_eq!(spent(Verdict::WrongAnswer, now, |answer| answer.mac.0[0] ^= 1), (1, 0));
+    assert_eq!(spent(Verdict::WrongAnswer, now, |answer| answer.top_origin = Some("https://top.example".to_owned())), (1, 0));
+    // Only who ran the program gets the node to check a signature.
+    assert_eq!(spent(Verdict::BadSignature, now, |answer| answer.signature.0[0] ^= 1), (1, 1));
+    assert_eq!(spent(Verdict::Verified, now, |_| ()), (1, 1));
 }
 
 #[test]
