@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::scenario::{Authorize, Churn, Connects, Fanout, Idle, Refill, Revocation};
+use crate::scenario::{Authorize, Challenges, Churn, Connects, Fanout, Floods, Idle, Pages, Refill, Revocation, Tickets};
 
 /// Measures a Countersign node beside the limits of the same machine, in the same run.
 ///
@@ -37,10 +37,18 @@ pub(crate) enum Task {
     Fanout(Fanout),
     /// Decisions of the authorizer, per second of the server's processor time
     Authorize(Authorize),
+    /// What a challenge costs one core, beside the cryptography in it
+    Challenge(Challenges),
+    /// What it costs one core to check tickets and proofs, beside the cryptography in them
+    Tickets(Tickets),
     /// From the close of a socket to its denial on another node, beside the publish round trip of their Redis
     Revocation(Revocation),
     /// What is left in a cluster of sockets that came and went: memory, keys, descriptors, subscriptions
     Churn(Churn),
+    /// Floods of clients that mean ill: what they cost a node, and what they leave to honest clients
+    Floods(Floods),
+    /// From open to verified in a real Chromium, beside a bare echo; needs what `tests/run` installs
+    Page(Pages),
     /// Resident memory of a connection on a fresh node, and after all sockets came and went again some times
     Refill(Refill),
     /// A process that a scenario starts
@@ -61,6 +69,8 @@ pub(crate) struct Quick {
 pub(crate) enum Role {
     /// Client sockets
     Sockets,
+    /// Clients that mean ill
+    Flood,
     /// Callers of the authorizer
     Requests,
     /// The raw write loop

@@ -1,7 +1,7 @@
 //! Measures Countersign beside the limits of the same machine in the same run.
 //!
-//! - `scenario`: connect, idle, fanout, authorize, which `quick` runs; refill; and revocation and churn, which need a `redis-server`.
-//! - `swarm`: the client processes; `peer`: the limits; `node`: the node under test; `redis`: what two of them share. Each is a process of its own, started
+//! - `scenario`: connect, idle, fanout, authorize, challenge, tickets, which `quick` runs; refill, floods, and page in a real browser; and revocation and churn, which need a `redis-server`.
+//! - `swarm`: the client processes; `flood`: those that mean ill; `peer`: the limits; `node`: the node under test; `redis`: what two of them share. Each is a process of its own, started
 //!   from this binary (a hidden `role` command) or from the node's.
 //! - `wire`, `solver`, `token`: what a client needs to say, without a library that would cost more than the server.
 //! - `proc_stat`, `stats`, `report`: what is read and how it is told.
@@ -9,6 +9,7 @@
 //! Nothing here asserts a time: a scenario reports ratios to a limit that ran beside it, and people judge them.
 
 mod cli;
+mod flood;
 mod node;
 mod output;
 mod peer;
@@ -67,8 +68,12 @@ fn run(cli: Cli) -> Outcome<()> {
         Task::Idle(options) => shown(scenario::idle(&bench()?, options)?, show)?,
         Task::Fanout(options) => shown(scenario::fanout(&bench()?, options)?, show)?,
         Task::Authorize(options) => shown(scenario::authorize(&bench()?, options)?, show)?,
+        Task::Challenge(options) => shown(scenario::challenge(options)?, show)?,
+        Task::Tickets(options) => shown(scenario::tickets(options)?, show)?,
         Task::Revocation(options) => shown(scenario::revocation(&bench()?, options)?, show)?,
         Task::Churn(options) => kept(shown(scenario::churn(&bench()?, options)?, show)?, options.write)?,
+        Task::Floods(options) => kept(shown(scenario::floods(&bench()?, options)?, show)?, options.write)?,
+        Task::Page(options) => kept(shown(scenario::page(&bench()?, options)?, show)?, options.write)?,
         Task::Refill(options) => kept(shown(scenario::refill(&bench()?, options)?, show)?, options.write)?,
     };
     if json { output::line(&reports) } else { Ok(()) }
@@ -90,6 +95,7 @@ fn kept(reports: Vec<Report>, wanted: bool) -> Outcome<Vec<Report>> {
 fn play(role: &Role) -> Outcome<()> {
     match role {
         Role::Sockets => swarm::run_sockets(),
+        Role::Flood => flood::run(),
         Role::Requests => swarm::run_requests(),
         Role::Raw { payload_len } => peer::run_raw(*payload_len),
         Role::Echo { workers } => peer::run_echo(*workers),

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
 
 use crate::Outcome;
-use crate::swarm::{Approach, Verified};
+use crate::swarm::{Approach, Shows, Verified};
 
 /// Path of sockets.
 pub(crate) const SOCKET_PATH: &str = "/ws";
@@ -108,6 +108,7 @@ pub(crate) fn verified(channel: Option<&str>) -> Verified {
         issuer: ISSUER.to_owned(),
         audience: AUDIENCE.to_owned(),
         channel: channel.map(str::to_owned),
+        shows: Shows::Id,
     }
 }
 
@@ -142,9 +143,13 @@ audiences = ["{AUDIENCE}"]
 algorithms = ["HS256"]
 hmac_secret_file = {secret:?}
 
-# The clients show connection ids.
+# Most clients show connection ids.
 [authorizer]
 mode = "bearer"
+
+# Those that show tickets show their first throughout a measurement.
+[authorizer.ticket]
+ttl_ms = 60_000
 
 [telemetry]
 log_filter = "warn"

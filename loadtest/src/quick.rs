@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::report::Report;
-use crate::scenario::{self, Authorize, Bench, Connects, Fanout, Idle};
+use crate::scenario::{self, Authorize, Bench, Challenges, Connects, Fanout, Idle, Tickets};
 use crate::{Outcome, proc_stat, results};
 
 /// The command whose results those are.
@@ -26,6 +26,8 @@ pub(crate) fn run(bench: &Bench, mut each: impl FnMut(&Report) -> Outcome<()>) -
         keep(scenario::fanout(bench, &Fanout { subscribers, passes: 3, seconds: 1.5 })?)?;
     }
     keep(scenario::authorize(bench, &Authorize { sockets: 1_000, callers: 64, calls: 100_000, passes: 3 })?)?;
+    keep(scenario::challenge(&Challenges { challenges: 4_000, passes: 5 })?)?;
+    keep(scenario::tickets(&Tickets { tickets: 200_000, proofs: 4_000, passes: 5 })?)?;
     Ok(reports)
 }
 

@@ -47,6 +47,7 @@ mod tests {
             issuer: "issuer".to_owned(),
             audience: "audience".to_owned(),
             channel: None,
+            shows: crate::swarm::Shows::Id,
         };
         let [first, second] = [1, 2].map(|place| mint(&wanted, place).unwrap());
         assert_eq!(first.split('.').count(), 3);

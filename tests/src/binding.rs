@@ -3,7 +3,9 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -129,6 +131,55 @@ impl View {
             answer["topOrigin"] = json!(top_origin);
         }
         answer
+    }
+}
+
+/// The header by which the holder of this key proves a call without a body: method and target, as it made it.
+///
+/// # Panics
+/// If the nonce is none.
+#[must_use]
+pub fn proof_header(key: &PageKey, (method, target): (&str, &str), ticket: &str, counter: u64, nonce: &str) -> String {
+    let message = laid_out(&[
+        b"countersign/proof/v1",
+        method.as_bytes(),
+        target.as_bytes(),
+        &sha256(ticket.as_bytes()),
+        &counter.to_be_bytes(),
+        &bytes(nonce),
+        b"",
+    ]);
+    format!("v1.{counter}.{nonce}..{}", URL_SAFE_NO_PAD.encode(key.sign(&message)))
+}
+
+impl View {
+    /// Has the node's key of this pin signed the challenge, as this page sees it?
+    ///
+    /// # Panics
+    /// If the challenge is none, or the pin is no point.
+    #[must_use]
+    pub fn is_signed(&self, challenge: &Value, pin: &str) -> bool {
+        let text = |member: &str| challenge[member].as_str().unwrap_or_default();
+        let number = |member: &str| u32::try_from(challenge[member].as_u64().expect("a number")).expect("32 bits");
+        let signer = URL_SAFE_NO_PAD.encode(sha256(&bytes(pin)));
+        // A frame fetches the program; the page has its hash.
+        let program = challenge["programHash"].as_str().map_or_else(|| sha256(text("program").as_bytes()), bytes);
+        let message = laid_out(&[
+            b"countersign/frame/v1",
+            signer.as_bytes(),
+            self.host.as_bytes(),
+            &sha256(self.hello.as_bytes()),
+            &bytes(&self.connection),
+            &bytes(text("challenge")),
+            &number("epoch").to_be_bytes(),
+            text("form").as_bytes(),
+            &bytes(text("nonce")),
+            &program,
+            text("mode").as_bytes(),
+            &number("answerMs").to_be_bytes(),
+        ]);
+        let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes(pin)).expect("a point");
+        text("signer") == signer && key.verify_sig(&message, &bytes(text("signature"))).is_ok()
     }
 }
 

@@ -146,7 +146,7 @@ impl Authorizer {
         let question = Question::Proof(ProofQuestion { ticket, proof, method, target });
         match self.parts.asker.ask(claims.owner, question).await {
             Ok(Reply::Proof(verdict)) => refusal_of(verdict).map_or(Ok(()), Err),
-            Ok(Reply::NotUnderstood) => Err(Refused::ProofUndecided),
+            Ok(_) => Err(Refused::ProofUndecided),
             Err(error) => {
                 tracing::debug!(owner = ?claims.owner, %error, "proof cannot be judged");
                 Err(Refused::ProofUndecided)

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{ChallengeForm, Mode};
-use crate::page_key::PageKey;
+use crate::page_key::{PageKey, VERIFICATIONS};
 
 /// A page: its key, and what it knows of the conversation.
 pub(super) struct Page {
@@ -160,7 +160,7 @@ fn vector(pair: &EcdsaKeyPair, (form, host, origin, top_origin, mode, epoch): Ca
     let ir = generate(&seed, Shape::new(32, Constants::Uniform).unwrap()).unwrap();
     let lanes = evaluate(&ir, &tapes).unwrap();
     let program = match form {
-        ChallengeForm::Vm => b64u(&Disguise::draw(&seed).encode(&ir)),
+        ChallengeForm::Vm | ChallengeForm::Frame => b64u(&Disguise::draw(&seed).encode(&ir)),
         ChallengeForm::Source => print(&ir, &tapes, &page),
     };
     let digest = program_digest(&program);
@@ -283,6 +283,31 @@ fn what_page_and_node_see_differently_is_refused() {
     refused("mode", |terms| terms.mode = Mode::Proof);
     refused("work", |terms| terms.work = Some(&[0, 0]));
     refused("file", |terms| terms.file = Some(&[0]));
+}
+
+#[test]
+fn a_wrong_answer_costs_one_mac_at_most_and_no_signature_is_checked_before_it() {
+    let issuer = issuer();
+    let spent = |expected: Verdict, late: Duration, change: fn(&mut NativeAnswer)| {
+        let scene = Scene::new(&issuer, 1);
+        let mut answer = scene.answer();
+        change(&mut answer);
+        let received_at = scene.pending.sent_at + late;
+        let (macs, verifications) = (mac::MACS.get(), VERIFICATIONS.get());
+        let verdict = scene.pending.judge(&Answer::Native(answer), received_at);
+        assert_eq!(verdict, expected);
+        (mac::MACS.get() - macs, VERIFICATIONS.get() - verifications)
+    };
+    let now = Duration::ZERO;
+    assert_eq!(spent(Verdict::Late, Duration::from_secs(11), |_| ()), (0, 0));
+    assert_eq!(spent(Verdict::WrongAnswer, now, |answer| answer.challenge = ChallengeId::from_bytes([9; 16])), (0, 0));
+    assert_eq!(spent(Verdict::WrongAnswer, now, |answer| answer.epoch = 1), (0, 0));
+    assert_eq!(spent(Verdict::OriginMismatch, now, |answer| answer.origin = "https://evil.example".to_owned()), (0, 0));
+    assert_eq!(spent(Verdict::WrongAnswer, now, |answer| answer.mac.0[0] ^= 1), (1, 0));
+    assert_eq!(spent(Verdict::WrongAnswer, now, |answer| answer.top_origin = Some("https://top.example".to_owned())), (1, 0));
+    // Only who ran the program gets the node to check a signature.
+    assert_eq!(spent(Verdict::BadSignature, now, |answer| answer.signature.0[0] ^= 1), (1, 1));
+    assert_eq!(spent(Verdict::Verified, now, |_| ()), (1, 1));
 }
 
 #[test]

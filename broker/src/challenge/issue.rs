@@ -10,7 +10,9 @@ use super::answer::ChallengeId;
 use super::binding::{Binding, program_digest};
 use super::bytecode::Disguise;
 use super::evaluate::{EvaluateError, evaluate};
+use super::frame::{FrameSignature, ProgramFrame, Signing};
 use super::generate::{Constants, Shape, ShapeError, generate};
+use super::lanes::Lanes;
 use super::mac::AnswerKey;
 use super::page::PageOrigin;
 use super::print::print;
@@ -19,6 +21,7 @@ use super::tape::Tapes;
 use super::transcript::Transcript;
 use super::verdict::{BoundProof, Expected, ExpectedProof};
 use crate::config::ChallengeForm;
+use crate::program_key::Unsigned;
 
 /// Fills with randomness or fails.
 type Fill = fn(&mut [u8]) -> Result<(), Unspecified>;
@@ -31,6 +34,7 @@ pub struct Issuer {
     key: hmac::Key,
     shape: Shape,
     fill: Fill,
+    signing: Option<Signing>,
 }
 
 /// A fresh challenge.
@@ -46,6 +50,8 @@ pub struct Issued {
     pub form: ChallengeForm,
     /// The program: the printed function, or bytecode in base64url.
     pub program: String,
+    /// The node's, over all of this, where the form is signed.
+    pub signature: Option<FrameSignature>,
     /// Filling for the echo carrier.
     pub decoy: Decoy,
     /// What an answer is judged by. It never goes on the wire.
@@ -79,6 +85,9 @@ pub enum IssueError {
     /// A generated program cannot be run: a fault of this module.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    /// It must be signed, and cannot be.
+    #[error(transparent)]
+    Unsigned(#[from] Unsigned),
 }
 
 impl Issuer {
@@ -94,7 +103,13 @@ impl Issuer {
     pub(super) fn with_randomness(operations: usize, fill: Fill) -> Result<Self, IssueError> {
         let shape = Shape::new(operations, Constants::Uniform)?;
         let key: [u8; 32] = draw(fill)?;
-        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), shape, fill })
+        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), shape, fill, signing: None })
+    }
+
+    /// Signs native clients' challenges from now on, and issues none unsigned that has to be signed.
+    #[must_use]
+    pub fn signing(self, signing: Signing) -> Self {
+        Self { signing: Some(signing), ..self }
     }
 
     /// A challenge for one connection, in this form. `origin` is the handshake's, which the allow-list has passed; `binding`
@@ -125,17 +140,49 @@ impl Issuer {
         let program = generate(&seed, self.shape)?;
         let lanes = evaluate(&program, &tapes)?;
         let program = match form {
-            ChallengeForm::Vm => URL_SAFE_NO_PAD.encode(Disguise::draw(&seed).encode(&program)),
+            ChallengeForm::Vm | ChallengeForm::Frame => URL_SAFE_NO_PAD.encode(Disguise::draw(&seed).encode(&program)),
             ChallengeForm::Source => print(&program, &tapes, &page),
         };
         let challenge_id = ChallengeId::from_bytes(draw(self.fill)?);
         let decoy = Decoy::draw(self.fill)?;
-        let proof = binding.map_or(ExpectedProof::Lanes(lanes), |binding| {
-            let program = program_digest(&program);
-            let (binding, key) = (Arc::clone(binding), AnswerKey::derive(&program, &lanes));
-            ExpectedProof::Bound(BoundProof { key, binding, form, server_nonce, program })
-        });
-        Ok(Issued { challenge_id, epoch, server_nonce, form, program, decoy, expected: Expected { page, proof } })
+        let mut issued = Issued {
+            challenge_id,
+            epoch,
+            server_nonce,
+            form,
+            program,
+            signature: None,
+            decoy,
+            expected: Expected { page, proof: ExpectedProof::Lanes(lanes) },
+        };
+        if let Some(binding) = binding {
+            self.bind(&mut issued, connection, binding, &lanes)?;
+        }
+        Ok(issued)
+    }
+
+    /// Makes a challenge a native client's: what it expects, and its signature.
+    fn bind(&self, issued: &mut Issued, connection: ConnectionId, to: &Arc<Binding>, lanes: &Lanes) -> Result<(), IssueError> {
+        let program = program_digest(&issued.program);
+        let Issued { challenge_id, epoch, form, server_nonce, .. } = *issued;
+        if let Some(signing) = self.signing.as_ref().filter(|signing| signing.covers(form)) {
+            let frame = ProgramFrame {
+                host: &to.host,
+                hello: &to.hello.digest,
+                connection,
+                challenge_id,
+                epoch,
+                form,
+                server_nonce: &server_nonce,
+                program: &program,
+                mode: to.hello.mode,
+                answer_ms: signing.answer_ms(),
+            };
+            issued.signature = Some(signing.sign(&frame)?);
+        }
+        let (binding, key) = (Arc::clone(to), AnswerKey::derive(&program, lanes));
+        issued.expected.proof = ExpectedProof::Bound(BoundProof { key, binding, form, server_nonce, program });
+        Ok(())
     }
 }
 

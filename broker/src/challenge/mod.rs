@@ -10,6 +10,8 @@
 //! - [`transcript`]: unambiguous bytes under every MAC.
 //! - [`binding`], [`mac`]: what an answer is bound to (socket, host, offer, page, key), and the MAC that says so.
 //! - [`issue`]: a fresh challenge and the answer to expect.
+//! - [`frame`]: what is signed of a challenge.
+//! - [`held`]: programs that wait for a frame to fetch them.
 //! - [`answer`], [`verdict`]: a client's claim, and the one judgement on it.
 //! - [`session`], [`permits`]: the actor that holds the expected answer until a verdict, and the bound on their number.
 //!
@@ -21,7 +23,9 @@ mod answer;
 mod binding;
 mod bytecode;
 mod evaluate;
+mod frame;
 mod generate;
+mod held;
 mod instruction;
 mod issue;
 mod lanes;
@@ -44,7 +48,9 @@ pub use answer::{Answer, AnswerMac, AnswerSignature, ChallengeId, EchoAnswer, Na
 pub use binding::{Binding, Hello, Terms, bind_message, hello_digest, program_digest};
 pub use bytecode::{BytecodeError, Disguise};
 pub use evaluate::{EvaluateError, evaluate};
+pub use frame::{FrameSignature, ProgramFrame, Signing};
 pub use generate::{Constants, Shape, ShapeError, generate};
+pub use held::{HeldProgram, HeldPrograms, ProgramHandle};
 pub use instruction::{Binary, Instruction, Odd, Register, Shift, ShiftBy, Unary};
 pub use issue::{Decoy, IssueError, Issued, Issuer};
 pub use lanes::Lanes;

@@ -1,6 +1,8 @@
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
-use super::units::Millis;
+use super::units::{Millis, Seconds};
 
 /// The challenge that a connection must answer to become verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +14,12 @@ pub struct ChallengeSettings {
     pub carrier: Carrier,
     /// Forms of the program that native clients may get, the preferred first. Plain clients get `source`.
     pub forms: Vec<ChallengeForm>,
+    /// Forms whose programs are signed for native clients: those that a page evaluates, or all.
+    pub sign_programs: SignPrograms,
+    /// Folder of the keys that sign programs; the nodes of a cluster share one. Unset: `program-keys` in the data folder.
+    pub signing_keys_dir: Option<PathBuf>,
+    /// How long the next of these keys must have been published before a rotation lets it sign.
+    pub signing_key_publish_ahead_seconds: Seconds,
     /// A native client's `hello` must arrive within this.
     pub hello_timeout_ms: Millis,
     /// The answer must arrive within this of the challenge. Range: 2,000 to 30,000.
@@ -30,12 +38,23 @@ impl Default for ChallengeSettings {
             enabled: true,
             carrier: Carrier::None,
             forms: vec![ChallengeForm::Vm, ChallengeForm::Source],
+            sign_programs: SignPrograms::Source,
+            signing_keys_dir: None,
+            signing_key_publish_ahead_seconds: Seconds(86_400),
             hello_timeout_ms: Millis(5_000),
             answer_timeout_ms: Millis(10_000),
             on_failure: OnFailure::Close,
             program_operations: 128,
             pending_max: 20_000,
         }
+    }
+}
+
+impl ChallengeSettings {
+    /// May a native client get a program in this form?
+    #[must_use]
+    pub fn offers(&self, form: ChallengeForm) -> bool {
+        self.enabled && self.forms.contains(&form)
     }
 }
 
@@ -57,11 +76,13 @@ pub enum ChallengeForm {
     Vm,
     /// A printed function for the page to evaluate.
     Source,
+    /// Bytecode that a frame of the node's own fetches and runs, so that the browser vouches for the page's origin.
+    Frame,
 }
 
 impl ChallengeForm {
     /// Every form.
-    pub const ALL: &'static [Self] = &[Self::Vm, Self::Source];
+    pub const ALL: &'static [Self] = &[Self::Vm, Self::Source, Self::Frame];
 
     /// Its name on the wire.
     #[must_use]
@@ -69,7 +90,26 @@ impl ChallengeForm {
         match self {
             Self::Vm => "vm",
             Self::Source => "source",
+            Self::Frame => "frame",
         }
+    }
+}
+
+/// Which programs are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignPrograms {
+    /// Those that a page evaluates as JavaScript, and those that it never sees.
+    Source,
+    /// Bytecode for the page's own interpreter too.
+    All,
+}
+
+impl SignPrograms {
+    /// Must a program of this form be signed?
+    #[must_use]
+    pub fn covers(self, form: ChallengeForm) -> bool {
+        self == Self::All || form != ChallengeForm::Vm
     }
 }
 

@@ -16,7 +16,7 @@ use super::shared::Worker;
 use super::supervisor::Admission;
 use super::vitals::Vitals;
 use super::wiring::Wiring;
-use crate::challenge::{Concluded, Issued, PendingPermit, SessionHandle};
+use crate::challenge::{Concluded, HeldProgram, Issued, PendingPermit, SessionHandle};
 use crate::close::CloseReason;
 use crate::edge::SocketControl;
 use crate::hub::encode_post;
@@ -62,6 +62,8 @@ pub(super) struct Ground {
     /// Events that effects brought forth; handled after the one that caused them.
     pub(super) followups: VecDeque<Followup>,
     pub(super) issued: Option<Issued>,
+    /// Its program, where a frame is to fetch it.
+    pub(super) held: Option<HeldProgram>,
     pub(super) permit: Option<PendingPermit>,
     pub(super) challenge: Option<SessionHandle>,
     pub(super) hello_timer: Option<SpawnHandle>,
@@ -76,7 +78,7 @@ pub(super) struct Ground {
 /// An event that an effect brought forth.
 pub(super) enum Followup {
     /// The challenge is made.
-    Issued(ChallengeFrame),
+    Issued(Box<ChallengeFrame>),
     /// It could not be.
     IssueFailed,
 }
@@ -93,7 +95,7 @@ impl Connection {
         open.session.on(event, &mut Wiring { ground: &mut open.ground, ctx });
         while let Some(followup) = open.ground.followups.pop_front() {
             let event = match followup {
-                Followup::Issued(frame) => Event::Issued(frame),
+                Followup::Issued(frame) => Event::Issued(*frame),
                 Followup::IssueFailed => Event::IssueFailed,
             };
             open.session.on(event, &mut Wiring { ground: &mut open.ground, ctx });
@@ -250,6 +252,7 @@ impl Open {
             counted_as: ConnectionStateLabel::Accepted,
             followups: VecDeque::new(),
             issued: None,
+            held: None,
             permit,
             challenge: None,
             hello_timer: None,

@@ -280,6 +280,8 @@ mod tests {
             form: crate::config::ChallengeForm::Source,
             mode: crate::config::Mode::Bearer,
             program: "function(keys){}".into(),
+            program_hash: None,
+            signature: None,
             decoy: Decoy { index: 3, token: "decoy".into() },
         };
         assert_eq!(executable(&frame), r#"{"token":"decoy","func":"function(keys){}","index":3}"#);

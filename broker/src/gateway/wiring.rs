@@ -15,7 +15,9 @@ use super::session::{ChallengeFrame, Effects, Event, PublishError, SubscribeErro
 use super::shared::Gateway;
 use super::template::TemplateError;
 use super::tickets::TicketPushes;
-use crate::challenge::{Answer, Binding, ChallengeSession, Hello, Pending};
+use crate::challenge::{
+    Answer, Binding, ChallengeSession, HeldProgram, Hello, IssueError, Issued, Pending, ProgramHandle, program_digest,
+};
 use crate::close::CloseReason;
 use crate::config::{ChallengeForm, Mode};
 use crate::hub;
@@ -99,19 +101,14 @@ impl Effects for Wiring<'_> {
             live.bind(Bound { key: hello.key.clone(), mode: hello.wish });
         }
         let issued = worker.gateway.issuer.issue(live.id, 0, live.origin.as_deref(), form, binding.as_ref());
+        let issued = issued.and_then(|issued| {
+            let held = hold(&worker.gateway, &issued)?;
+            Ok((challenge_frame(&issued, mode, held.as_ref()), issued, held))
+        });
         let followup = match issued {
-            Ok(issued) => {
-                let frame = ChallengeFrame {
-                    challenge_id: *issued.challenge_id.as_bytes(),
-                    epoch: issued.epoch,
-                    server_nonce: issued.server_nonce,
-                    form: issued.form,
-                    program: issued.program.clone(),
-                    mode,
-                    decoy: issued.decoy.clone(),
-                };
-                self.ground.issued = Some(issued);
-                Followup::Issued(frame)
+            Ok((frame, issued, held)) => {
+                (self.ground.issued, self.ground.held) = (Some(issued), held);
+                Followup::Issued(Box::new(frame))
             }
             Err(error) => {
                 tracing::error!(connection = ?live.id, %error, "challenge could not be made");
@@ -127,8 +124,8 @@ impl Effects for Wiring<'_> {
         let sent_at = received_at();
         let deadline = sent_at + gateway.session.challenge.answer_timeout_ms.duration();
         let pending = Pending::new(self.ground.live.id, &issued, sent_at, deadline);
-        let to = self.ctx.address().recipient();
-        self.ground.challenge = Some(ChallengeSession::open(pending, permit, to, Arc::clone(&gateway.metrics)));
+        let (held, to) = (self.ground.held.take(), self.ctx.address().recipient());
+        self.ground.challenge = Some(ChallengeSession::open(pending, permit, held, to, Arc::clone(&gateway.metrics)));
         self.ground.live.advance(ConnectionState::Challenged);
         self.ground.count_as(ConnectionStateLabel::Challenged);
     }
@@ -206,6 +203,30 @@ impl Effects for Wiring<'_> {
 
     fn close(&mut self, reason: CloseReason) {
         self.ground.vitals.close(reason);
+    }
+}
+
+/// Keeps the program of the form `frame` to be fetched.
+fn hold(gateway: &Gateway, issued: &Issued) -> Result<Option<HeldProgram>, IssueError> {
+    if issued.form != ChallengeForm::Frame {
+        return Ok(None);
+    }
+    let handle = ProgramHandle::draw(gateway.node)?;
+    Ok(Some(gateway.held.hold(handle, issued.program.clone())))
+}
+
+/// A challenge as it goes to the client.
+fn challenge_frame(issued: &Issued, mode: Mode, held: Option<&HeldProgram>) -> ChallengeFrame {
+    ChallengeFrame {
+        challenge_id: *issued.challenge_id.as_bytes(),
+        epoch: issued.epoch,
+        server_nonce: issued.server_nonce,
+        form: issued.form,
+        program: held.map_or_else(|| issued.program.clone(), |held| held.handle().encode()),
+        program_hash: held.map(|_| program_digest(&issued.program)),
+        mode,
+        signature: issued.signature.clone(),
+        decoy: issued.decoy.clone(),
     }
 }
 

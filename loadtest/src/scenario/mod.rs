@@ -2,24 +2,32 @@
 
 mod authorize;
 mod census;
+mod challenge;
 mod churn;
 mod connect;
 mod fanout;
+mod floods;
 mod idle;
+mod page;
 mod publisher;
 mod refill;
 mod revocation;
+mod tickets;
 mod usage;
 
 use std::path::PathBuf;
 
 pub(crate) use authorize::{Authorize, run as authorize};
+pub(crate) use challenge::{Challenges, run as challenge};
 pub(crate) use churn::{Churn, run as churn};
 pub(crate) use connect::{Connects, run as connect};
 pub(crate) use fanout::{Fanout, run as fanout};
+pub(crate) use floods::{Floods, run as floods};
 pub(crate) use idle::{Idle, run as idle};
+pub(crate) use page::{Pages, run as page};
 pub(crate) use refill::{Refill, run as refill};
 pub(crate) use revocation::{Revocation, run as revocation};
+pub(crate) use tickets::{Tickets, run as tickets};
 
 use crate::Outcome;
 use crate::swarm::{Approach, Connect, Order, Remote};

@@ -12,7 +12,7 @@ use crate::node::{Node, verified};
 use crate::redis::Redis;
 use crate::report::{Bar, Finding, Report};
 use crate::stats::{count, quantile, ratio};
-use crate::swarm::{Dialogue, Next, Verified};
+use crate::swarm::{Dialogue, Next, Shows, Verified};
 use crate::token;
 use crate::wire::{FrameReader, Masker, OPCODE_CLOSE, OPCODE_TEXT, Upgrade, parse_head};
 
@@ -136,7 +136,7 @@ impl Socket {
         bytes.drain(..head.head_len);
         let mut socket =
             Self { stream, masker: Masker::new(u32::from_be_bytes([key[0], key[1], key[2], key[3]])), id: String::new() };
-        socket.talk(Dialogue::new(nonce, server.to_string()), bytes, &wanted.origin)?;
+        socket.talk(Dialogue::new(nonce, server.to_string(), Shows::Id), bytes, &wanted.origin)?;
         Ok(socket)
     }
 
@@ -155,7 +155,7 @@ impl Socket {
                     Next::Wait => {}
                     Next::Say(text) => self.send(OPCODE_TEXT, text.as_bytes())?,
                     Next::Ready => {
-                        self.id = dialogue.connection_id.ok_or("a welcome without a connection id")?;
+                        self.id = dialogue.credential().ok_or("a welcome without a connection id")?;
                         return Ok(());
                     }
                 }

@@ -47,14 +47,14 @@ pub(crate) struct Shared {
     pub buffer: Vec<u8>,
     /// Data messages received by ready sockets.
     pub messages: u64,
-    /// Ids that the server gave.
+    /// Ids that the server gave, or tickets.
     pub ids: Vec<String>,
 }
 
 impl Connection {
     /// A socket that is being connected; `request` is sent once it is.
-    pub(crate) fn new(stream: TcpStream, request: Vec<u8>, nonce: [u8; 32], host: String) -> Self {
-        let setup = Setup { request, head: Vec::new(), dialogue: Dialogue::new(nonce, host) };
+    pub(crate) fn new(stream: TcpStream, request: Vec<u8>, dialogue: Dialogue) -> Self {
+        let setup = Setup { request, head: Vec::new(), dialogue };
         Self { stream, phase: Phase::Dialing, reader: FrameReader::default(), setup: Some(Box::new(setup)) }
     }
 
@@ -165,7 +165,7 @@ impl Connection {
             Next::Wait => Ok(()),
             Next::Say(text) => self.say(OPCODE_TEXT, text.as_bytes(), shared),
             Next::Ready => {
-                shared.ids.extend(setup.dialogue.connection_id.take());
+                shared.ids.extend(setup.dialogue.credential());
                 self.become_ready();
                 Ok(())
             }

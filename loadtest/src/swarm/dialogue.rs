@@ -14,6 +14,7 @@ use countersign_node_proto::ConnectionId;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::order::Shows;
 use crate::solver;
 
 /// The parts of a server's message that the way to "subscribed" needs.
@@ -32,6 +33,7 @@ struct Message<'a> {
     mode: Option<Cow<'a, str>>,
     #[serde(borrow)]
     program: Option<Cow<'a, str>>,
+    ticket: Option<String>,
     error: Option<serde_json::Value>,
 }
 
@@ -60,13 +62,22 @@ pub(crate) struct Dialogue {
     /// The frame that said hello, once it did.
     hello: String,
     /// As the server named it.
-    pub connection_id: Option<String>,
+    connection_id: Option<String>,
+    /// What its REST calls would show.
+    shows: Shows,
+    /// As it was pushed first, if calls show tickets.
+    ticket: Option<String>,
 }
 
 impl Dialogue {
     /// A conversation that has not begun.
-    pub(crate) const fn new(nonce: [u8; 32], host: String) -> Self {
-        Self { nonce, host, hello: String::new(), connection_id: None }
+    pub(crate) const fn new(nonce: [u8; 32], host: String, shows: Shows) -> Self {
+        Self { nonce, host, hello: String::new(), connection_id: None, shows, ticket: None }
+    }
+
+    /// What its REST calls show, once it is ready.
+    pub(crate) fn credential(&mut self) -> Option<String> {
+        self.ticket.take().or_else(|| self.connection_id.take())
     }
 
     /// Takes a message of the server.
@@ -85,7 +96,13 @@ impl Dialogue {
                 if required { self.hello().map(Next::Say) } else { Ok(subscribe(channel)) }
             }
             Some("challenge") => self.answer(&message, origin).map(Next::Say),
+            // A ticket follows.
+            Some("verified") if self.shows == Shows::Ticket => Ok(Next::Wait),
             Some("verified") => Ok(subscribe(channel)),
+            Some("ticket") if self.shows == Shows::Ticket && self.ticket.is_none() => {
+                self.ticket = message.ticket;
+                Ok(subscribe(channel))
+            }
             None if message.id == Some(SUBSCRIBE) => Ok(Next::Ready),
             _ => Ok(Next::Wait),
         }
@@ -93,7 +110,13 @@ impl Dialogue {
 
     fn hello(&mut self) -> Result<String, String> {
         let (nonce, key) = (URL_SAFE_NO_PAD.encode(self.nonce), URL_SAFE_NO_PAD.encode(page_key()?.public_key()));
-        self.hello = json!({"id": HELLO, "action": "hello", "forms": ["source"], "nonce": nonce, "key": key}).to_string();
+        let mode = match self.shows {
+            Shows::Id => Mode::Bearer,
+            Shows::Ticket => Mode::Ticket,
+        };
+        let forms = ["source"];
+        self.hello =
+            json!({"id": HELLO, "action": "hello", "forms": forms, "nonce": nonce, "key": key, "mode": mode}).to_string();
         Ok(self.hello.clone())
     }
 
@@ -162,7 +185,7 @@ mod tests {
 
     #[test]
     fn challenged_client_says_hello_and_subscribes_once_verified() {
-        let mut dialogue = Dialogue::new([7; 32], "load.example".to_owned());
+        let mut dialogue = Dialogue::new([7; 32], "load.example".to_owned(), Shows::Id);
         let welcome = r#"{"event":"welcome","connectionId":"abc","challenge":"required","subject":null,"expiresAt":null}"#;
         assert_eq!(said(hear(&mut dialogue, welcome))["action"], "hello");
         assert_eq!(dialogue.connection_id.as_deref(), Some("abc"));
@@ -172,14 +195,25 @@ mod tests {
     }
 
     #[test]
+    fn client_that_shows_tickets_waits_for_its_first() {
+        let mut dialogue = Dialogue::new([7; 32], "load.example".to_owned(), Shows::Ticket);
+        let welcome = r#"{"event":"welcome","connectionId":"abc","challenge":"required","subject":null,"expiresAt":null}"#;
+        assert_eq!(said(hear(&mut dialogue, welcome))["mode"], "ticket");
+        assert_eq!(hear(&mut dialogue, r#"{"event":"verified","connectionId":"abc"}"#), Ok(Next::Wait));
+        let ticket = r#"{"event":"ticket","ticket":"def","nonce":"n","expiresInMs":15000}"#;
+        assert_eq!(said(hear(&mut dialogue, ticket))["channel"], "load");
+        assert_eq!(dialogue.credential().as_deref(), Some("def"));
+    }
+
+    #[test]
     fn client_that_is_not_challenged_subscribes_at_once() {
-        let mut dialogue = Dialogue::new([7; 32], "load.example".to_owned());
+        let mut dialogue = Dialogue::new([7; 32], "load.example".to_owned(), Shows::Id);
         assert_eq!(said(hear(&mut dialogue, r#"{"event":"welcome","connectionId":"abc","challenge":"off"}"#))["id"], 3);
     }
 
     #[test]
     fn refusal_and_nonsense_are_faults() {
-        let mut dialogue = Dialogue::new([7; 32], "load.example".to_owned());
+        let mut dialogue = Dialogue::new([7; 32], "load.example".to_owned(), Shows::Id);
         assert!(hear(&mut dialogue, r#"{"id":3,"error":{"code":"denied","message":"no"}}"#).is_err());
         assert!(hear(&mut dialogue, "Echo: abc").is_err());
         assert!(hear(&mut dialogue, r#"{"event":"challenge","challenge":"c","epoch":0}"#).is_err());

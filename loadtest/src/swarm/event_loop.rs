@@ -8,9 +8,10 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use socket2::{Domain, Socket, Type};
 
+use super::Dialogue;
 use super::connection::{Connection, Phase, Shared};
 use super::leaving;
-use super::order::{Approach, Connect, Order, Reply};
+use super::order::{Approach, Connect, Order, Reply, Shows};
 use crate::wire::{Masker, Upgrade};
 use crate::{Outcome, output, token};
 
@@ -210,7 +211,11 @@ impl Swarm {
                 Upgrade { target: &verified.path, host: &host, origin, subprotocol, token: Some(&token), key }.encode()
             }
         };
-        Ok(Connection::new(connect(wanted, place)?, request, nonce, host))
+        let shows = match &wanted.approach {
+            Approach::Verified(verified) => verified.shows,
+            Approach::Tcp | Approach::Upgrade { .. } => Shows::Id,
+        };
+        Ok(Connection::new(connect(wanted, place)?, request, Dialogue::new(nonce, host, shows)))
     }
 
     /// Serves one socket's readiness.

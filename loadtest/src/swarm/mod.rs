@@ -14,7 +14,7 @@ mod requests;
 
 pub(crate) use dialogue::{Dialogue, Next};
 pub(crate) use event_loop::run as run_sockets;
-pub(crate) use order::{Approach, Connect, Order, RequestOrder, RequestReply, Verified};
+pub(crate) use order::{Approach, Connect, Order, RequestOrder, RequestReply, Shows, Verified};
 pub(crate) use remote::Remote;
 pub(crate) use requests::run as run_requests;
 

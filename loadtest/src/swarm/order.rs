@@ -16,7 +16,7 @@ pub(crate) enum Order {
         /// The count, over all sockets.
         messages: u64,
     },
-    /// Name the connection ids that the server gave.
+    /// Name the connection ids that the server gave, or the first ticket of each where calls show tickets.
     Ids,
     /// End every socket: a third of them with a closing handshake, a third by going, a third by a reset.
     Leave,
@@ -68,6 +68,18 @@ pub(crate) struct Verified {
     pub audience: String,
     /// Channel to subscribe to, if any.
     pub channel: Option<String>,
+    /// What its REST calls would show.
+    pub shows: Shows,
+}
+
+/// What the REST calls of a client show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Shows {
+    /// Its connection id.
+    Id,
+    /// The ticket that it is pushed.
+    Ticket,
 }
 
 /// Where a client process stands.

@@ -1,9 +1,11 @@
 //! The end-to-end suite: real clients against real nodes.
 //!
 //! Each module holds one promise: the wire below ([`rfc6455`]), the socket's life ([`gateway`]), what an answer is bound to
-//! ([`binding`]), the two systems whose clients must keep working ([`secured_socket`], [`domain_security`]), the answer to a
-//! proxy ([`authorizer`]), delivery ([`channels`]),
-//! the page ([`demo_page`]), the client for pages ([`sdk`]), going away ([`drain`]), many sockets at once ([`scale`]),
+//! ([`binding`]), who vouches for programs ([`signed`]) and for pages ([`frame`]), what calls show of their connection
+//! ([`tickets`]), the two systems whose clients must keep working ([`secured_socket`], [`domain_security`]) and whose faults
+//! must not come back ([`seed_faults`]), the answer to a proxy ([`authorizer`]), delivery ([`channels`]), the page
+//! ([`demo_page`]), the client for pages ([`sdk`]), other sites ([`cross_site`]), content policies ([`csp_matrix`]), going away
+//! ([`drain`]), many sockets at once ([`scale`]), many that mean ill ([`storms`]), who attacks and what he gets ([`adversary`]),
 //! the command line ([`config_cli`]) and
 //! what a scrape shows ([`metrics`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
@@ -19,6 +21,7 @@ mod csp_matrix;
 mod demo_page;
 mod domain_security;
 mod drain;
+mod frame;
 mod gateway;
 mod handshake;
 mod limits;
@@ -28,6 +31,8 @@ mod scale;
 mod sdk;
 mod secured_socket;
 mod seed_faults;
+mod signed;
+mod storms;
 mod tickets;
 mod tls;
 mod tokens;

@@ -61,7 +61,7 @@ impl Scene {
         };
         let permit = permits.try_acquire().unwrap();
         let to = listener.clone().recipient();
-        let handle = Some(ChallengeSession::open(pending, permit, to, Arc::clone(&metrics)));
+        let handle = Some(ChallengeSession::open(pending, permit, None, to, Arc::clone(&metrics)));
         Self { metrics, permits, heard, handle, listener, opened_at }
     }
 

@@ -136,6 +136,11 @@ fn check_challenge(settings: &Settings, findings: &mut Findings) {
     findings.millis("challenge.answer_timeout_ms", challenge.answer_timeout_ms, 2_000..=30_000);
     findings.range("challenge.program_operations", challenge.program_operations, 32..=1_024);
     findings.range("challenge.pending_max", challenge.pending_max, 1..=COUNT_MAX);
+    let ahead = challenge.signing_key_publish_ahead_seconds;
+    findings.seconds("challenge.signing_key_publish_ahead_seconds", ahead, 0..=SECONDS_MAX);
+    if let Some(folder) = &challenge.signing_keys_dir {
+        findings.folder("challenge.signing_keys_dir", folder);
+    }
     let forms = &challenge.forms;
     let twice = (1..forms.len()).find(|place| forms[..*place].contains(&forms[*place]));
     if let Some(place) = twice {

@@ -52,6 +52,8 @@ fn paths_are_plain_and_do_not_clash() {
     check("management.on_public_listener = true\ngateway.path = '/api/v1/ws'", "gateway.path");
     check("gateway.path = '/.well-known/jwks.json'", "gateway.path");
     check("gateway.path = '/sdk/socket'", "gateway.path");
+    check("challenge.forms = ['frame']\ngateway.path = '/challenge/socket'", "gateway.path");
+    assert!(keys("gateway.path = '/challenge/socket'").is_empty());
     assert!(keys("gateway.path = '/'").is_empty());
     assert!(keys("gateway.path = '/authorized'").is_empty());
     assert!(keys("gateway.path = '/sdks'").is_empty());
@@ -102,6 +104,8 @@ fn challenges_stay_within_their_range() {
         ("program_operations", "1_025"),
         ("pending_max", "0"),
         ("hello_timeout_ms", "0"),
+        ("signing_key_publish_ahead_seconds", "315_360_001"),
+        ("signing_keys_dir", "'/dev/null'"),
         ("forms", "[]"),
         ("forms", "['vm', 'source', 'vm']"),
     ] {

@@ -24,7 +24,7 @@ use self::turn::Turn;
 use super::request::ReplyTo;
 use super::routes::Routes;
 use super::rules::{ChannelRules, Standing};
-use crate::challenge::Decoy;
+use crate::challenge::{Decoy, FrameSignature};
 use crate::config::{Builtin, Carrier, ChallengeForm, ChallengeSettings, Fault, Mode, RouteSettings, Settings};
 use crate::hub::Dialect;
 use crate::identity::Principal;
@@ -120,10 +120,14 @@ pub struct ChallengeFrame {
     pub server_nonce: [u8; 32],
     /// How the program is delivered.
     pub form: ChallengeForm,
-    /// The program: bytecode in base64url, or a printed function.
+    /// The program: bytecode in base64url, or a printed function; or the handle by which a frame fetches it.
     pub program: String,
+    /// Where it is a handle: SHA-256 of the program.
+    pub program_hash: Option<[u8; 32]>,
     /// The least that REST calls in the connection's name must show.
     pub mode: Mode,
+    /// The node's signature over all of this, where the form is signed.
+    pub signature: Option<FrameSignature>,
     /// Filling for the echo carrier; it chooses nothing.
     pub decoy: Decoy,
 }

@@ -242,7 +242,17 @@ fn decoy() -> Decoy {
 
 fn challenge() -> ChallengeFrame {
     let (form, program) = (ChallengeForm::Source, "function(keys){}".to_owned());
-    ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program, mode: Mode::Ticket, decoy: decoy() }
+    ChallengeFrame {
+        challenge_id: [0; 16],
+        epoch: 0,
+        server_nonce: [0; 32],
+        form,
+        program,
+        program_hash: None,
+        mode: Mode::Ticket,
+        signature: None,
+        decoy: decoy(),
+    }
 }
 
 const NATIVE: &str = r#"
