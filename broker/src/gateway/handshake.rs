@@ -77,6 +77,8 @@ impl HandshakeRefusal {
         "this Host is not in gateway.hosts: a proxy in front must pass Host on as the client sent it",
         HandshakeOutcome::HostRefused,
     );
+    /// 403: the browser says that the request is something else than a handshake.
+    pub const FETCH_MODE: Self = Self::origin("Sec-Fetch-Mode is not websocket: the browser did not mean this as a handshake");
     /// 401: a token is asked for and none was sent.
     pub const TOKEN_MISSING: Self = Self::new(
         StatusCode::UNAUTHORIZED,
@@ -180,6 +182,14 @@ impl HandshakeRefusal {
     }
 }
 
+/// A browser that says for what it makes a request says that this one opens a socket (Fetch Metadata, section 2.2). Another word is
+/// that of a page that has found a way to send the headers of a handshake with a request of another kind. Programs, and
+/// browsers that say nothing, are not asked.
+fn check_fetch_mode(headers: &HeaderMap) -> Result<(), HandshakeRefusal> {
+    let mut said = headers.get_all("sec-fetch-mode");
+    if said.all(|mode| mode.as_bytes() == b"websocket") { Ok(()) } else { Err(HandshakeRefusal::FETCH_MODE) }
+}
+
 /// Judges a handshake by its head alone: form, origin, subprotocol, and where its token is.
 ///
 /// Source: RFC 6455, sections 4.2.1 and 10.2.
@@ -193,6 +203,7 @@ pub fn check_handshake(
     hosts: &HostList,
 ) -> Result<HandshakeRequest, HandshakeRefusal> {
     check_form(request)?;
+    check_fetch_mode(request.headers())?;
     let host = dialed_host(request.headers(), hosts)?;
     let sent = request.headers().get_all(header::ORIGIN).map(HeaderValue::as_bytes);
     let origin = match origins.judge(sent) {

@@ -262,3 +262,13 @@ fn refusals_carry_what_their_status_asks_for() {
     assert_eq!(header(version, "sec-websocket-version").as_deref(), Some("13"));
     assert_eq!(header(HandshakeRefusal::ORIGIN, "www-authenticate"), None);
 }
+
+#[test]
+fn a_request_that_the_browser_calls_something_else_is_no_handshake() {
+    assert!(check("/ws", &[("sec-fetch-mode", "websocket")]).is_ok());
+    for other in ["cors", "no-cors", "navigate", "same-origin", "WebSocket", "websocket, cors"] {
+        assert_eq!(check("/ws", &[("sec-fetch-mode", other)]), Err(HandshakeRefusal::FETCH_MODE), "{other}");
+    }
+    let twice = [("sec-fetch-mode", "websocket"), ("sec-fetch-mode", "cors")];
+    assert_eq!(check("/ws", &twice), Err(HandshakeRefusal::FETCH_MODE));
+}

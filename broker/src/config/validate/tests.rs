@@ -264,6 +264,12 @@ fn files_are_there_and_readable() {
 fn the_authorizer_and_the_log_make_sense() {
     check("authorizer.header = 'a b'", "authorizer.header");
     check("authorizer.header = 'Authorization'", "authorizer.header");
+    check("authorizer.header = 'Countersign-Ticket'", "authorizer.header");
+    check("authorizer.ticket.ttl_ms = 4999", "authorizer.ticket.ttl_ms");
+    check("authorizer.ticket.ttl_ms = 60001", "authorizer.ticket.ttl_ms");
+    check("challenge.carrier = 'echo_function'", "authorizer.mode");
+    check("challenge.carrier = 'echo_function'\nauthorizer.mode = 'proof'", "authorizer.mode");
+    assert!(keys("challenge.carrier = 'echo_function'\nauthorizer.mode = 'bearer'").is_empty());
     check("authorizer.cache_capacity = 0", "authorizer.cache_capacity");
     check("authorizer.registry_timeout_ms = 0", "authorizer.registry_timeout_ms");
     check("telemetry.log_filter = 'a=b=c'", "telemetry.log_filter");
