@@ -112,6 +112,7 @@ mod tests {
                 connection: &id,
                 thumbprint: None,
                 origin: page.tape(),
+                file: None,
             };
             let program = generate(&[seed; 32], Shape::new(128, Constants::Uniform).unwrap()).unwrap();
             let expected = evaluate(&program, &tapes).unwrap();

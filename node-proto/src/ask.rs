@@ -26,6 +26,8 @@ pub struct Answer {
 pub enum Question {
     /// Is this proof of a call good? To the node that owns the connection of its ticket, where each counts once.
     Proof(ProofQuestion),
+    /// The program of a frame, once. To the node that a handle names.
+    Program(ProgramQuestion),
     /// One of a newer node, to be answered with [`Reply::NotUnderstood`].
     Unknown,
 }
@@ -35,6 +37,8 @@ pub enum Question {
 pub enum Reply {
     /// To [`Question::Proof`].
     Proof(ProofVerdict),
+    /// To [`Question::Program`]: the program, if it is still there.
+    Program(Option<String>),
     /// The node does not know such questions, or its answer is one that this node does not know.
     NotUnderstood,
 }
@@ -50,6 +54,13 @@ pub struct ProofQuestion {
     pub method: String,
     /// Its host, path and query.
     pub target: String,
+}
+
+/// What a program is fetched by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramQuestion {
+    /// The handle's text.
+    pub handle: String,
 }
 
 /// The owner's word on a proof. Every verdict but [`ProofVerdict::Good`] is a refusal.
@@ -111,6 +122,7 @@ pub(crate) struct Enclosed {
 /// The names of the kinds on the wire; never reused. A question and its answer share one.
 mod kind {
     pub(super) const PROOF: &str = "proof";
+    pub(super) const PROGRAM: &str = "program";
     pub(super) const UNKNOWN: &str = "unknown";
 }
 
@@ -120,6 +132,7 @@ impl Ask {
     pub(crate) fn enclose(&self) -> Encoded {
         match &self.question {
             Question::Proof(body) => enclosed(self.number, kind::PROOF, body),
+            Question::Program(body) => enclosed(self.number, kind::PROGRAM, body),
             Question::Unknown => enclosed(self.number, kind::UNKNOWN, &()),
         }
     }
@@ -129,6 +142,7 @@ impl Answer {
     pub(crate) fn enclose(&self) -> Encoded {
         match &self.reply {
             Reply::Proof(body) => enclosed(self.number, kind::PROOF, body),
+            Reply::Program(body) => enclosed(self.number, kind::PROGRAM, body),
             Reply::NotUnderstood => enclosed(self.number, kind::UNKNOWN, &()),
         }
     }
@@ -138,6 +152,7 @@ impl Enclosed {
     pub(crate) fn ask(self) -> Result<Ask, rmp_serde::decode::Error> {
         let question = match self.k.as_str() {
             kind::PROOF => Question::Proof(read(&self.b)?),
+            kind::PROGRAM => Question::Program(read(&self.b)?),
             _ => Question::Unknown,
         };
         Ok(Ask { number: self.i, question })
@@ -146,6 +161,7 @@ impl Enclosed {
     pub(crate) fn answer(self) -> Result<Answer, rmp_serde::decode::Error> {
         let reply = match self.k.as_str() {
             kind::PROOF => Reply::Proof(read(&self.b)?),
+            kind::PROGRAM => Reply::Program(read(&self.b)?),
             _ => Reply::NotUnderstood,
         };
         Ok(Answer { number: self.i, reply })

@@ -44,8 +44,8 @@ const runCases = (() => {
     return out
   }
 
-  const runBytecode = ({ bytecode, server, client, connection, thumbprint, origin, reruns }) => {
-    const tapes = { serverNonce: bytes(server), clientNonce: bytes(client), connection: bytes(connection), thumbprint: bytes(thumbprint), origin }
+  const runBytecode = ({ bytecode, server, client, connection, thumbprint, file, origin, reruns }) => {
+    const tapes = { serverNonce: bytes(server), clientNonce: bytes(client), connection: bytes(connection), thumbprint: bytes(thumbprint), origin, file: bytes(file) }
     const program = bytes(bytecode)
     const run = () => ({ lanes: evaluate(program, tapes) })
     return rerun(reruns, run(), run)

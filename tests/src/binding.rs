@@ -3,7 +3,9 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -100,6 +102,7 @@ impl View {
         let text = |member: &str| challenge[member].as_str().unwrap_or_else(|| panic!("no {member}: {challenge}"));
         let program = sha256(text("program").as_bytes());
         let epoch = u32::try_from(challenge["epoch"].as_u64().expect("an epoch")).expect("32 bits");
+        let work = work_of(challenge);
         let transcript = laid_out(&[
             b"countersign/answer/v1",
             self.version.as_bytes(),
@@ -115,8 +118,8 @@ impl View {
             self.top_origin.as_deref().unwrap_or_default().as_bytes(),
             &key.thumbprint(),
             text("mode").as_bytes(),
-            b"",
-            b"",
+            &work.map(|(bits, count)| vec![bits, count]).unwrap_or_default(),
+            &file_of(challenge),
         ]);
         let mac_key = sha256(&laid_out(&[b"countersign/k/v1", &program, lanes]));
         let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &mac_key), &transcript);
@@ -128,7 +131,88 @@ impl View {
         if let Some(top_origin) = &self.top_origin {
             answer["topOrigin"] = json!(top_origin);
         }
+        if let Some((bits, count)) = work {
+            let bound = [bytes(text("challenge")), bytes(text("nonce")), key.thumbprint()];
+            answer["work"] = (0..count).map(|place| solve_puzzle(&bound, bits, place)).collect();
+        }
         answer
+    }
+}
+
+/// Bits and count of the puzzles, if there are some.
+fn work_of(challenge: &Value) -> Option<(u8, u8)> {
+    let work = challenge.get("work")?;
+    let number = |name: &str| u8::try_from(work[name].as_u64().expect("a number")).expect("8 bits");
+    Some((number("bits"), number("count")))
+}
+
+/// The question about a file, if there is one: path, a zero byte, offset, length.
+fn file_of(challenge: &Value) -> Vec<u8> {
+    let Some(file) = challenge.get("file") else { return Vec::new() };
+    let path = file["path"].as_str().expect("a path").as_bytes();
+    let offset = file["offset"].as_u64().expect("an offset").to_be_bytes();
+    let length = u32::try_from(file["length"].as_u64().expect("a length")).expect("32 bits").to_be_bytes();
+    [path, &[0], &offset, &length].concat()
+}
+
+/// The first number whose digest begins with so many zero bits.
+fn solve_puzzle([challenge, nonce, thumbprint]: &[Vec<u8>; 3], bits: u8, place: u8) -> u32 {
+    let solves = |solution: &u32| {
+        let puzzle = laid_out(&[b"countersign/work/v1", challenge, nonce, thumbprint, &[place], &solution.to_be_bytes()]);
+        let hash = sha256(&puzzle);
+        let zeros = hash.iter().take_while(|byte| **byte == 0).count();
+        let rest = hash.get(zeros).map_or(0, |byte| byte.leading_zeros());
+        zeros * 8 + rest as usize >= usize::from(bits)
+    };
+    (0..=u32::MAX).find(solves).expect("there is one")
+}
+
+/// The header by which the holder of this key proves a call without a body: method and target, as it made it.
+///
+/// # Panics
+/// If the nonce is none.
+#[must_use]
+pub fn proof_header(key: &PageKey, (method, target): (&str, &str), ticket: &str, counter: u64, nonce: &str) -> String {
+    let message = laid_out(&[
+        b"countersign/proof/v1",
+        method.as_bytes(),
+        target.as_bytes(),
+        &sha256(ticket.as_bytes()),
+        &counter.to_be_bytes(),
+        &bytes(nonce),
+        b"",
+    ]);
+    format!("v1.{counter}.{nonce}..{}", URL_SAFE_NO_PAD.encode(key.sign(&message)))
+}
+
+impl View {
+    /// Has the node's key of this pin signed the challenge, as this page sees it?
+    ///
+    /// # Panics
+    /// If the challenge is none, or the pin is no point.
+    #[must_use]
+    pub fn is_signed(&self, challenge: &Value, pin: &str) -> bool {
+        let text = |member: &str| challenge[member].as_str().unwrap_or_default();
+        let number = |member: &str| u32::try_from(challenge[member].as_u64().expect("a number")).expect("32 bits");
+        let signer = URL_SAFE_NO_PAD.encode(sha256(&bytes(pin)));
+        // A frame fetches the program; the page has its hash.
+        let program = challenge["programHash"].as_str().map_or_else(|| sha256(text("program").as_bytes()), bytes);
+        let message = laid_out(&[
+            b"countersign/frame/v1",
+            signer.as_bytes(),
+            self.host.as_bytes(),
+            &sha256(self.hello.as_bytes()),
+            &bytes(&self.connection),
+            &bytes(text("challenge")),
+            &number("epoch").to_be_bytes(),
+            text("form").as_bytes(),
+            &bytes(text("nonce")),
+            &program,
+            text("mode").as_bytes(),
+            &number("answerMs").to_be_bytes(),
+        ]);
+        let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes(pin)).expect("a point");
+        text("signer") == signer && key.verify_sig(&message, &bytes(text("signature"))).is_ok()
     }
 }
 

@@ -242,8 +242,12 @@ impl Node {
 
     /// Publishes through the server API; how it answers.
     pub async fn publish(&self, channel: &str, data: &Value) -> Response {
-        let body = serde_json::json!({ "channel": channel, "data": data });
-        http::post(&self.admin_url("/api/v1/publish"), &body).header("X-API-Key", &self.api_key()).send().await
+        self.manage("/api/v1/publish", &serde_json::json!({ "channel": channel, "data": data })).await
+    }
+
+    /// A call of the server API; how it is answered.
+    pub async fn manage(&self, path: &str, body: &Value) -> Response {
+        http::post(&self.admin_url(path), body).header("X-API-Key", &self.api_key()).send().await
     }
 
     /// The key that the node made for itself.

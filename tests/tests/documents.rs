@@ -10,6 +10,35 @@ use countersign_tests::node::root;
 /// Rows of the table of attacks; fewer would mean that it was not read.
 const ATTACKS_MIN: usize = 15;
 
+/// Faults of the system that this one replaces; each has a test under its own name, which no change may lose.
+const FAULTS: [&str; 18] = [
+    "client_chooses_question",
+    "absence_is_not_equality",
+    "internal_error_fails_closed",
+    "no_public_secret",
+    "origin_is_checked",
+    "scheme_and_port_count",
+    "deadline_enforced",
+    "answer_bound_to_socket",
+    "no_zombie_verified",
+    "records_expire",
+    "record_before_challenge",
+    "no_fixed_sleep",
+    "revocation_bound",
+    "per_route_decision",
+    "id_alone_is_not_enough",
+    "failure_has_effect",
+    "no_secrets_in_logs",
+    "no_eval_by_default",
+];
+
+#[test]
+fn every_fault_of_the_replaced_system_has_its_test() {
+    let tests = tests_below(&root());
+    let lost: Vec<&str> = FAULTS.into_iter().filter(|fault| !tests.contains(*fault)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
 #[test]
 fn every_test_that_the_threat_model_names_exists() {
     let document = std::fs::read_to_string(root().join("SECURITY.md")).unwrap();

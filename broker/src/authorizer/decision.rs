@@ -287,7 +287,9 @@ pub fn judge_live(connection: &LiveConnection, now: u64, expiry_counts: bool) ->
     match connection.state() {
         ConnectionState::Verified => {}
         ConnectionState::Closed => return Err(Refused::ConnectionUnknown),
-        ConnectionState::Accepted | ConnectionState::Challenged => return Err(Refused::ConnectionUnverified),
+        ConnectionState::Accepted | ConnectionState::Challenged | ConnectionState::Lapsed => {
+            return Err(Refused::ConnectionUnverified);
+        }
     }
     let principal = connection.principal();
     if expiry_counts && principal.as_ref().is_some_and(|principal| principal.expires_at <= now) {

@@ -204,9 +204,14 @@ impl Authorizer {
     /// The owner's word, else what is remembered.
     fn judge_at_once(&self, id: ConnectionId) -> Option<(Result<Arc<IdentityHeaders>, Refused>, DecisionSource)> {
         if let Some(connection) = self.parts.live.get(id) {
+            let now = unix_now();
             let mode = connection.bound().map(|bound| bound.mode).unwrap_or_default();
-            let judged = judge_live(&connection, unix_now(), self.parts.expiry_ends_connection);
-            return Some((judged.and_then(|headers| id_suffices(mode).map(|()| headers)), DecisionSource::Owner));
+            let judged = judge_live(&connection, now, self.parts.expiry_ends_connection);
+            let judged = judged.and_then(|headers| id_suffices(mode).map(|()| headers));
+            if judged.is_ok() {
+                connection.called(now);
+            }
+            return Some((judged, DecisionSource::Owner));
         }
         let known = self.cache.get(id)?;
         let judged = judge_known(known.as_deref(), unix_now());

@@ -117,9 +117,13 @@ impl Authorizer {
     /// Judges by the live state what was shown of a connection of this node.
     fn judge_own(&self, ticket: &[u8], claims: &Claims, proof: Option<(&Proof, Call<'_>)>) -> Result<(), Refused> {
         let connection = self.own(claims)?;
-        judge_live(&connection, unix_now(), self.parts.expiry_ends_connection)?;
-        let Some((proof, call)) = proof else { return Ok(()) };
-        self.parts.tickets.judge_proof(&connection, (ticket, claims), proof, call).map_err(refused_proof)
+        let now = unix_now();
+        judge_live(&connection, now, self.parts.expiry_ends_connection)?;
+        if let Some((proof, call)) = proof {
+            self.parts.tickets.judge_proof(&connection, (ticket, claims), proof, call).map_err(refused_proof)?;
+        }
+        connection.called(now);
+        Ok(())
     }
 
     /// The connection that a ticket of this node was minted for.
@@ -146,7 +150,7 @@ impl Authorizer {
         let question = Question::Proof(ProofQuestion { ticket, proof, method, target });
         match self.parts.asker.ask(claims.owner, question).await {
             Ok(Reply::Proof(verdict)) => refusal_of(verdict).map_or(Ok(()), Err),
-            Ok(Reply::NotUnderstood) => Err(Refused::ProofUndecided),
+            Ok(_) => Err(Refused::ProofUndecided),
             Err(error) => {
                 tracing::debug!(owner = ?claims.owner, %error, "proof cannot be judged");
                 Err(Refused::ProofUndecided)

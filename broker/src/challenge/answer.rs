@@ -45,6 +45,9 @@ pub struct NativeAnswer {
     pub mac: AnswerMac,
     /// The page's signature of transcript and MAC.
     pub signature: AnswerSignature,
+    /// Solutions of the puzzles, where some were asked for; may be absent, but not null.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub work: Option<Vec<u32>>,
 }
 
 /// 32 bytes, as canonical base64url without padding.
@@ -181,8 +184,8 @@ fn lanes_from_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lanes, D
 }
 
 /// A member that is there: `null` is a value of another type, not absence.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    String::deserialize(deserializer).map(Some)
+pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 #[cfg(test)]

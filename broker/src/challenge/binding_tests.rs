@@ -11,7 +11,7 @@ use countersign_node_proto::ConnectionId;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{ChallengeForm, Mode};
+use crate::config::{ChallengeForm, ChallengeSettings, Mode};
 use crate::page_key::{PageKey, VERIFICATIONS};
 
 /// A page: its key, and what it knows of the conversation.
@@ -45,6 +45,7 @@ impl Page {
             connection,
             thumbprint: Some(self.hello.key.thumbprint()),
             origin,
+            file: issued.file().map(|question| &question.digest),
         };
         evaluate(&Disguise::decode(&bytes).unwrap().1, &tapes).unwrap()
     }
@@ -63,7 +64,21 @@ impl Page {
         origin: &str,
         sees: impl for<'a> FnOnce(&mut Terms<'a>),
     ) -> NativeAnswer {
+        self.answer_asked(connection, issued, host, origin, None, sees)
+    }
+
+    /// The same for a page that holds itself asked for this work.
+    fn answer_asked(
+        &self,
+        connection: &ConnectionId,
+        issued: &Issued,
+        host: &str,
+        origin: &str,
+        work: Option<&[u8; 2]>,
+        sees: impl for<'a> FnOnce(&mut Terms<'a>),
+    ) -> NativeAnswer {
         let program = program_digest(&issued.program);
+        let file = issued.file().map(FileQuestion::field);
         let mut terms = Terms {
             form: issued.form,
             host,
@@ -77,8 +92,8 @@ impl Page {
             top_origin: None,
             thumbprint: self.hello.key.thumbprint(),
             mode: self.hello.mode,
-            work: None,
-            file: None,
+            work: work.map(<[u8; 2]>::as_slice),
+            file: file.as_deref(),
         };
         sees(&mut terms);
         let key = AnswerKey::derive(&program, &self.lanes(connection, issued, origin));
@@ -91,6 +106,7 @@ impl Page {
             top_origin: terms.top_origin.map(str::to_owned),
             mac: AnswerMac(mac),
             signature: AnswerSignature(self.sign(&bind_message(&transcript, &mac))),
+            work: None,
         }
     }
 
@@ -155,12 +171,13 @@ fn vector(pair: &EcdsaKeyPair, (form, host, origin, top_origin, mode, epoch): Ca
         connection: &connection,
         thumbprint: Some(key.thumbprint()),
         origin: page.tape(),
+        file: None,
     };
     let seed = issue::seed(&aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &numbered(0)), epoch, &tapes);
     let ir = generate(&seed, Shape::new(32, Constants::Uniform).unwrap()).unwrap();
     let lanes = evaluate(&ir, &tapes).unwrap();
     let program = match form {
-        ChallengeForm::Vm => b64u(&Disguise::draw(&seed).encode(&ir)),
+        ChallengeForm::Vm | ChallengeForm::Frame => b64u(&Disguise::draw(&seed).encode(&ir)),
         ChallengeForm::Source => print(&ir, &tapes, &page),
     };
     let digest = program_digest(&program);
@@ -219,6 +236,28 @@ impl Scene {
         let sent_at = Instant::now();
         let pending = Pending::new(connection, &issued, sent_at, sent_at + Duration::from_secs(10));
         Self { page, connection, issued, pending }
+    }
+
+    /// The node asks for work too.
+    fn asking(issuer: &Issuer, work: Option<Work>) -> Self {
+        let Self { page, connection, issued, pending } = Self::new(issuer, 1);
+        let issued = issued.with_work(work);
+        let Pending { sent_at, deadline, .. } = pending;
+        let pending = Pending::new(connection, &issued, sent_at, deadline);
+        Self { page, connection, issued, pending }
+    }
+
+    /// The answer of a page that holds itself asked for this work, and does it.
+    fn worked(&self, work: Work) -> NativeAnswer {
+        let field = work.field();
+        let bound = WorkBound {
+            challenge: &self.issued.challenge_id,
+            server_nonce: &self.issued.server_nonce,
+            thumbprint: self.page.hello.key.thumbprint(),
+        };
+        let solution = |place| (0..).find(|solution| work.solves(bound, place, *solution)).unwrap();
+        let answer = self.page.answer_asked(&self.connection, &self.issued, HOST, ORIGIN, Some(&field), |_| ());
+        NativeAnswer { work: Some((0..work.count).map(solution).collect()), ..answer }
     }
 
     fn answer(&self) -> NativeAnswer {
@@ -283,6 +322,79 @@ fn what_page_and_node_see_differently_is_refused() {
     refused("mode", |terms| terms.mode = Mode::Proof);
     refused("work", |terms| terms.work = Some(&[0, 0]));
     refused("file", |terms| terms.file = Some(&[0]));
+}
+
+#[test]
+fn work_that_was_asked_for_is_done_and_no_other() {
+    let issuer = issuer();
+    let asked = Work { bits: 6, count: 3 };
+    let scene = || Scene::asking(&issuer, Some(asked));
+    let done = |change: fn(&mut NativeAnswer)| {
+        let scene = scene();
+        let mut answer = scene.worked(asked);
+        change(&mut answer);
+        scene.judge(answer)
+    };
+    assert_eq!(done(|_| ()), Verdict::Verified);
+    assert_eq!(done(|answer| answer.work = None), Verdict::WrongAnswer);
+    assert_eq!(done(|answer| answer.work = Some(vec![])), Verdict::WrongAnswer);
+    assert_eq!(done(|answer| answer.work.as_mut().unwrap().truncate(2)), Verdict::WrongAnswer);
+    assert_eq!(done(|answer| answer.work.as_mut().unwrap().swap(0, 1)), Verdict::WrongAnswer);
+    // Whoever took the bits out on their way made another transcript.
+    let (weaker, scene) = (Work { bits: 1, count: 3 }, scene());
+    assert_eq!(scene.judge_again(&scene.worked(weaker)), Verdict::WrongAnswer);
+    assert_eq!(scene.judge_again(&scene.answer()), Verdict::WrongAnswer);
+    let unasked = Scene::asking(&issuer, None);
+    assert_eq!(unasked.judge_again(&NativeAnswer { work: Some(vec![]), ..unasked.answer() }), Verdict::WrongAnswer);
+    assert_eq!(unasked.judge_again(&unasked.answer()), Verdict::Verified);
+}
+
+#[test]
+fn a_question_about_a_file_is_read_by_the_program_and_held_by_the_transcript() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("app.js"), vec![7; 10_000]).unwrap();
+    let settings = ChallengeSettings { files_dir: Some(folder.path().to_owned()), ..ChallengeSettings::default() };
+    let files = Files::load(&settings).unwrap();
+    let issuer = issuer().asking_about(files);
+    let scene = Scene::new(&issuer, 1);
+    let question = scene.issued.file().unwrap();
+    assert_eq!((&*question.path, question.length), ("/app.js", 4_096));
+    let bytes = URL_SAFE_NO_PAD.decode(&scene.issued.program).unwrap();
+    let program = Disguise::decode(&bytes).unwrap().1;
+    let reads = |step: &Instruction| matches!(step, Instruction::Fold { tape: Tape::File, .. });
+    assert!(program.instructions().iter().any(reads));
+    assert_eq!(scene.judge_again(&scene.answer()), Verdict::Verified);
+    assert_eq!(scene.judge_again(&scene.answer_as(|terms| terms.file = None)), Verdict::WrongAnswer);
+    assert_eq!(scene.judge_again(&scene.answer_as(|terms| terms.file = Some(b"/other.js"))), Verdict::WrongAnswer);
+    // A page that has another file computes other lanes.
+    let mut other = Scene::new(&issuer, 1);
+    if let ExpectedProof::Bound(BoundProof { file: Some(question), .. }) = &mut other.issued.expected.proof {
+        question.digest[31] ^= 1;
+    }
+    let answer = other.answer();
+    assert_eq!(other.judge(answer), Verdict::WrongAnswer);
+}
+
+#[test]
+fn printed_programs_and_clients_without_a_key_are_asked_about_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("app.js"), "x").unwrap();
+    let settings = ChallengeSettings { files_dir: Some(folder.path().to_owned()), ..ChallengeSettings::default() };
+    let issuer = issuer().asking_about(Files::load(&settings).unwrap());
+    let (page, connection) = (Page::new(HELLO), ConnectionId::from_bytes([1; 16]));
+    let binding = page.binding(HOST);
+    let asked = |form, binding| issuer.issue(connection, 0, Some(ORIGIN), form, binding).unwrap().file().is_some();
+    assert!(asked(ChallengeForm::Vm, Some(&binding)));
+    assert!(!asked(ChallengeForm::Source, Some(&binding)) && !asked(ChallengeForm::Vm, None));
+}
+
+#[test]
+fn work_is_looked_at_after_the_mac_and_before_the_signature() {
+    let asked = Work { bits: 6, count: 3 };
+    let scene = Scene::asking(&issuer(), Some(asked));
+    let unsigned = NativeAnswer { signature: AnswerSignature([0; 64]), ..scene.worked(asked) };
+    assert_eq!(scene.judge_again(&unsigned), Verdict::BadSignature);
+    assert_eq!(scene.judge_again(&NativeAnswer { work: Some(vec![0; 3]), ..unsigned }), Verdict::WrongAnswer);
 }
 
 #[test]

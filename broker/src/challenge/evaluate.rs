@@ -1,7 +1,7 @@
 use super::instruction::{Binary, Instruction, Register, Shift, Unary};
 use super::lanes::Lanes;
 use super::program::{FUEL_MAX, Program};
-use super::tape::{ORIGIN_MAX, Tapes};
+use super::tape::{ORIGIN_MAX, Tape, Tapes};
 
 /// Why a program is not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -9,6 +9,9 @@ pub enum EvaluateError {
     /// It would cost more than [`FUEL_MAX`].
     #[error("program costs more than {FUEL_MAX} units over these tapes")]
     Fuel,
+    /// It reads a part of a file, and there is none.
+    #[error("program reads a file that the challenge does not ask for")]
+    File,
     /// The origin is not ASCII, or above [`ORIGIN_MAX`] bytes.
     #[error("origin is not ASCII of at most {ORIGIN_MAX} bytes")]
     Origin,
@@ -25,6 +28,10 @@ pub enum EvaluateError {
 pub fn evaluate(program: &Program, tapes: &Tapes<'_>) -> Result<Lanes, EvaluateError> {
     if !tapes.origin_is_legal() {
         return Err(EvaluateError::Origin);
+    }
+    let reads_file = |step: &Instruction| matches!(step, Instruction::Fold { tape: Tape::File, .. });
+    if tapes.file.is_none() && program.instructions().iter().any(reads_file) {
+        return Err(EvaluateError::File);
     }
     if program.fuel(tapes) > FUEL_MAX {
         return Err(EvaluateError::Fuel);
@@ -97,7 +104,7 @@ fn shift(op: Shift, a: i32, bits: u32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::challenge::{Odd, ShiftBy, Tape};
+    use crate::challenge::{Odd, ShiftBy};
     use countersign_node_proto::ConnectionId;
 
     #[test]
@@ -118,7 +125,14 @@ mod tests {
     fn fuel_is_decided_before_the_first_step() {
         let origin = "a".repeat(ORIGIN_MAX);
         let id = ConnectionId::from_bytes([1; 16]);
-        let tapes = Tapes { server_nonce: &[2; 32], client_nonce: None, connection: &id, thumbprint: None, origin: &origin };
+        let tapes = Tapes {
+            server_nonce: &[2; 32],
+            client_nonce: None,
+            connection: &id,
+            thumbprint: None,
+            origin: &origin,
+            file: None,
+        };
         let dst = Register::new(0).unwrap();
         let fold = Instruction::Fold { dst, tape: Tape::Origin, by: ShiftBy::new(7).unwrap(), odd: Odd::new(3).unwrap() };
         let fits = Program::new(vec![fold; 7]).unwrap();

@@ -30,6 +30,7 @@ pub enum Constants {
 pub struct Shape {
     operations: usize,
     constants: Constants,
+    reads_file: bool,
 }
 
 /// Such a program cannot be made.
@@ -47,10 +48,21 @@ impl Shape {
     /// [`ShapeError`] outside [`Shape::OPERATIONS_MIN`] to [`OPERATIONS_MAX`].
     pub fn new(operations: usize, constants: Constants) -> Result<Self, ShapeError> {
         if (Self::OPERATIONS_MIN..=OPERATIONS_MAX).contains(&operations) {
-            Ok(Self { operations, constants })
+            Ok(Self { operations, constants, reads_file: false })
         } else {
             Err(ShapeError(operations))
         }
+    }
+
+    /// The same of a program that reads [`Tape::File`] too. Other programs are what they would be without it.
+    #[must_use]
+    pub const fn reading_file(self) -> Self {
+        Self { reads_file: true, ..self }
+    }
+
+    /// The tapes that such a program reads.
+    const fn tapes(self) -> &'static [Tape] {
+        if self.reads_file { Tape::ALL } else { Tape::ALWAYS }
     }
 }
 
@@ -58,7 +70,8 @@ impl Shape {
 ///
 /// Every lane is set by folding a tape, and every tape is folded into at least one lane. After that each step is a
 /// bijection on one lane, given the others, so that the lossy operations within it cannot collapse what the lanes hold.
-/// At 1,024 operations and the longest origin the cost stays under the limit: at most four lanes fold the origin.
+/// At 1,024 operations and the longest origin the cost stays under the limit: at most four lanes fold the origin, three
+/// where a file is read.
 ///
 /// # Errors
 /// None in practice: the length was checked with the shape.
@@ -67,7 +80,7 @@ impl Shape {
 pub fn generate(seed: &[u8; 32], shape: Shape) -> Result<Program, ProgramError> {
     let draws = Draws { stream: ChaCha20Rng::from_seed(*seed), constants: shape.constants };
     let mut generator = Generator { draws, steps: Vec::with_capacity(shape.operations) };
-    generator.opening();
+    generator.opening(shape.tapes());
     while let Some(room @ 1..) = shape.operations.checked_sub(DIFFUSION + generator.steps.len()) {
         generator.step(room);
     }
@@ -83,8 +96,8 @@ struct Generator {
 
 impl Generator {
     /// Sets each lane from a constant and a tape.
-    fn opening(&mut self) {
-        for (lane, tape) in (0..).zip(self.draws.tapes()) {
+    fn opening(&mut self, tapes: &[Tape]) {
+        for (lane, tape) in (0..).zip(self.draws.tapes(tapes)) {
             let dst = Register::wrapped(lane);
             let (imm, by, odd) = (self.draws.constant(), self.draws.shift(), self.draws.odd());
             self.steps.push(Instruction::Const { dst, imm });
@@ -201,10 +214,10 @@ impl Draws {
     }
 
     /// A tape for each lane, every tape at least once, shuffled.
-    fn tapes(&mut self) -> [Tape; Lanes::COUNT] {
+    fn tapes(&mut self, all: &[Tape]) -> [Tape; Lanes::COUNT] {
         let mut tapes = [Tape::Origin; Lanes::COUNT];
         for (place, tape) in tapes.iter_mut().enumerate() {
-            *tape = Tape::ALL.get(place).copied().unwrap_or_else(|| self.pick(Tape::ALL));
+            *tape = all.get(place).copied().unwrap_or_else(|| self.pick(all));
         }
         for place in (1..tapes.len()).rev() {
             tapes.swap(place, self.below(place as u32 + 1) as usize);
@@ -240,8 +253,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn shapes() -> impl Strategy<Value = Shape> {
-        (32_usize..200, any::<bool>()).prop_map(|(operations, edges)| {
-            Shape::new(operations, if edges { Constants::Edges } else { Constants::Uniform }).unwrap()
+        (32_usize..200, any::<bool>(), any::<bool>()).prop_map(|(operations, edges, file)| {
+            let shape = Shape::new(operations, if edges { Constants::Edges } else { Constants::Uniform }).unwrap();
+            if file { shape.reading_file() } else { shape }
         })
     }
 
@@ -250,7 +264,7 @@ mod tests {
         fn programs_have_the_wanted_length_read_every_tape_and_round_trip(seed: [u8; 32], shape in shapes()) {
             let program = generate(&seed, shape).unwrap();
             prop_assert_eq!(program.instructions().len(), shape.operations);
-            for tape in Tape::ALL {
+            for tape in shape.tapes() {
                 let reads = |step: &Instruction| matches!(step, Instruction::Fold { tape: read, .. } if read == tape);
                 prop_assert!(program.instructions().iter().any(reads));
             }
@@ -273,7 +287,7 @@ mod tests {
             let id = ConnectionId::from_bytes(id);
             let tapes = Tapes {
                 server_nonce: &server, client_nonce: Some(&client), connection: &id,
-                thumbprint: Some(&thumbprint), origin: &origin,
+                thumbprint: Some(&thumbprint), origin: &origin, file: Some(&thumbprint),
             };
             let (other_server, other_client, other_thumbprint) = (wide(&server), wide(&client), wide(&thumbprint));
             let other_id = ConnectionId::from_bytes(flip(id.as_bytes()).try_into().unwrap());
@@ -286,6 +300,8 @@ mod tests {
                 Tapes { origin: &other_origin, ..tapes },
             ];
             let lanes = evaluate(&program, &tapes).unwrap();
+            let other_file = evaluate(&program, &Tapes { file: Some(&other_thumbprint), ..tapes }).unwrap();
+            prop_assert_eq!(*other_file.values() != *lanes.values(), shape.reads_file);
             for other in &changed[..4] {
                 // One word differs, and a fold is a bijection in each word.
                 prop_assert_ne!(*evaluate(&program, other).unwrap().values(), *lanes.values());
@@ -299,7 +315,7 @@ mod tests {
             let steps = &program.instructions()[OPENING..];
             let id = ConnectionId::from_bytes([0; 16]);
             let tapes =
-                Tapes { server_nonce: &[0; 32], client_nonce: None, connection: &id, thumbprint: None, origin: "" };
+                Tapes { server_nonce: &[0; 32], client_nonce: None, connection: &id, thumbprint: None, origin: "", file: Some(&[9; 32]) };
             let mut seen = HashSet::new();
             // Close neighbours and extremes: the states that a lossy step would bring together.
             let states = (0..8).flat_map(|lane| (0..40).map(move |value| (lane, value))).map(|(lane, value)| {
@@ -333,9 +349,10 @@ mod tests {
             connection: &id,
             thumbprint: Some(&[4; 32]),
             origin: &origin,
+            file: Some(&[5; 32]),
         };
         let shape = Shape::new(OPERATIONS_MAX, Constants::Uniform).unwrap();
-        for seed in 0..64 {
+        for (seed, shape) in (0..64).flat_map(|seed| [(seed, shape), (seed, shape.reading_file())]) {
             assert!(evaluate(&generate(&[seed; 32], shape).unwrap(), &tapes).is_ok());
         }
     }

@@ -10,7 +10,10 @@ use super::answer::ChallengeId;
 use super::binding::{Binding, program_digest};
 use super::bytecode::Disguise;
 use super::evaluate::{EvaluateError, evaluate};
+use super::files::{FileQuestion, Files};
+use super::frame::{FrameSignature, ProgramFrame, Signing};
 use super::generate::{Constants, Shape, ShapeError, generate};
+use super::lanes::Lanes;
 use super::mac::AnswerKey;
 use super::page::PageOrigin;
 use super::print::print;
@@ -18,7 +21,9 @@ use super::program::ProgramError;
 use super::tape::Tapes;
 use super::transcript::Transcript;
 use super::verdict::{BoundProof, Expected, ExpectedProof};
+use super::work::Work;
 use crate::config::ChallengeForm;
+use crate::program_key::Unsigned;
 
 /// Fills with randomness or fails.
 type Fill = fn(&mut [u8]) -> Result<(), Unspecified>;
@@ -31,6 +36,8 @@ pub struct Issuer {
     key: hmac::Key,
     shape: Shape,
     fill: Fill,
+    files: Option<Arc<Files>>,
+    signing: Option<Signing>,
 }
 
 /// A fresh challenge.
@@ -46,6 +53,8 @@ pub struct Issued {
     pub form: ChallengeForm,
     /// The program: the printed function, or bytecode in base64url.
     pub program: String,
+    /// The node's, over all of this, where the form is signed.
+    pub signature: Option<FrameSignature>,
     /// Filling for the echo carrier.
     pub decoy: Decoy,
     /// What an answer is judged by. It never goes on the wire.
@@ -79,6 +88,9 @@ pub enum IssueError {
     /// A generated program cannot be run: a fault of this module.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    /// It must be signed, and cannot be.
+    #[error(transparent)]
+    Unsigned(#[from] Unsigned),
 }
 
 impl Issuer {
@@ -94,7 +106,29 @@ impl Issuer {
     pub(super) fn with_randomness(operations: usize, fill: Fill) -> Result<Self, IssueError> {
         let shape = Shape::new(operations, Constants::Uniform)?;
         let key: [u8; 32] = draw(fill)?;
-        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), shape, fill })
+        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), shape, fill, signing: None, files: None })
+    }
+
+    /// Signs native clients' challenges from now on, and issues none unsigned that has to be signed.
+    #[must_use]
+    pub fn signing(self, signing: Signing) -> Self {
+        Self { signing: Some(signing), ..self }
+    }
+
+    /// Asks pages about these files too, in the form `vm`: a printed function returns at once and can read none.
+    #[must_use]
+    pub fn asking_about(self, files: Option<Arc<Files>>) -> Self {
+        Self { files, ..self }
+    }
+
+    /// What to ask of this page, if anything.
+    fn file_question(&self, page: &PageOrigin, form: ChallengeForm, native: bool) -> Result<Option<FileQuestion>, IssueError> {
+        match &self.files {
+            Some(files) if native && form == ChallengeForm::Vm => {
+                files.ask(page, self.fill).map_err(|Unspecified| IssueError::Randomness)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// A challenge for one connection, in this form. `origin` is the handshake's, which the allow-list has passed; `binding`
@@ -114,28 +148,106 @@ impl Issuer {
     ) -> Result<Issued, IssueError> {
         let page = PageOrigin::of_handshake(origin).ok_or(IssueError::Origin)?;
         let server_nonce: [u8; 32] = draw(self.fill)?;
+        let file = self.file_question(&page, form, binding.is_some())?;
         let tapes = Tapes {
             server_nonce: &server_nonce,
             client_nonce: binding.map(|binding| &binding.hello.nonce),
             connection: &connection,
             thumbprint: binding.map(|binding| binding.hello.key.thumbprint()),
             origin: page.tape(),
+            file: file.as_ref().map(|question| &question.digest),
         };
         let seed = seed(&self.key, epoch, &tapes);
-        let program = generate(&seed, self.shape)?;
+        let program = generate(&seed, if file.is_some() { self.shape.reading_file() } else { self.shape })?;
         let lanes = evaluate(&program, &tapes)?;
         let program = match form {
-            ChallengeForm::Vm => URL_SAFE_NO_PAD.encode(Disguise::draw(&seed).encode(&program)),
+            ChallengeForm::Vm | ChallengeForm::Frame => URL_SAFE_NO_PAD.encode(Disguise::draw(&seed).encode(&program)),
             ChallengeForm::Source => print(&program, &tapes, &page),
         };
         let challenge_id = ChallengeId::from_bytes(draw(self.fill)?);
         let decoy = Decoy::draw(self.fill)?;
-        let proof = binding.map_or(ExpectedProof::Lanes(lanes), |binding| {
-            let program = program_digest(&program);
-            let (binding, key) = (Arc::clone(binding), AnswerKey::derive(&program, &lanes));
-            ExpectedProof::Bound(BoundProof { key, binding, form, server_nonce, program })
+        let mut issued = Issued {
+            challenge_id,
+            epoch,
+            server_nonce,
+            form,
+            program,
+            signature: None,
+            decoy,
+            expected: Expected { page, proof: ExpectedProof::Lanes(lanes) },
+        };
+        if let Some(binding) = binding {
+            self.bind(&mut issued, connection, binding, &lanes, file)?;
+        }
+        Ok(issued)
+    }
+
+    /// Makes a challenge a native client's: what it expects, and its signature.
+    fn bind(
+        &self,
+        issued: &mut Issued,
+        connection: ConnectionId,
+        to: &Arc<Binding>,
+        lanes: &Lanes,
+        file: Option<FileQuestion>,
+    ) -> Result<(), IssueError> {
+        let program = program_digest(&issued.program);
+        let Issued { challenge_id, epoch, form, server_nonce, .. } = *issued;
+        if let Some(signing) = self.signing.as_ref().filter(|signing| signing.covers(form)) {
+            let frame = ProgramFrame {
+                host: &to.host,
+                hello: &to.hello.digest,
+                connection,
+                challenge_id,
+                epoch,
+                form,
+                server_nonce: &server_nonce,
+                program: &program,
+                mode: to.hello.mode,
+                answer_ms: signing.answer_ms(),
+            };
+            issued.signature = Some(signing.sign(&frame)?);
+        }
+        let (binding, key) = (Arc::clone(to), AnswerKey::derive(&program, lanes));
+        issued.expected.proof = ExpectedProof::Bound(BoundProof {
+            key,
+            binding,
+            form,
+            server_nonce,
+            program,
+            work: None,
+            file: file.map(Box::new),
         });
-        Ok(Issued { challenge_id, epoch, server_nonce, form, program, decoy, expected: Expected { page, proof } })
+        Ok(())
+    }
+}
+
+impl Issued {
+    /// Asks for work too, of a native client: T holds it, and the answer must show it.
+    #[must_use]
+    pub fn with_work(mut self, work: Option<Work>) -> Self {
+        if let ExpectedProof::Bound(proof) = &mut self.expected.proof {
+            proof.work = work;
+        }
+        self
+    }
+
+    /// The question about a file.
+    #[must_use]
+    pub fn file(&self) -> Option<&FileQuestion> {
+        match &self.expected.proof {
+            ExpectedProof::Bound(proof) => proof.file.as_deref(),
+            ExpectedProof::Lanes(_) => None,
+        }
+    }
+
+    /// The work that is asked for.
+    #[must_use]
+    pub const fn work(&self) -> Option<Work> {
+        match &self.expected.proof {
+            ExpectedProof::Bound(proof) => proof.work,
+            ExpectedProof::Lanes(_) => None,
+        }
     }
 }
 

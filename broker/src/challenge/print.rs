@@ -40,6 +40,10 @@ fn write_function(out: &mut String, program: &Program, tapes: &Tapes<'_>, page: 
     for tape in [Tape::ServerNonce, Tape::ClientNonce, Tape::Connection, Tape::Thumbprint] {
         write_tape(out, tape, tapes)?;
     }
+    // No page is asked for files in this form: what it would have to read stands here. For comparisons of the two forms.
+    if tapes.file.is_some() {
+        write_tape(out, Tape::File, tapes)?;
+    }
     for register in 0..Register::COUNT {
         write!(out, ",v{register}=0")?;
     }
@@ -160,6 +164,7 @@ mod tests {
             connection: &id,
             thumbprint: None,
             origin: page.tape(),
+            file: None,
         };
         print(&program, &tapes, &page)
     }

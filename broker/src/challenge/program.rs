@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(decoded([0x33, 0, 0, 0, 0, 0, 0, 32]), Err(ProgramError::Shift(32)));
         assert_eq!(decoded([0x34, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]), Err(ProgramError::Shift(-1)));
         assert_eq!(decoded([MUL_ODD, 0, 0, 0, 0, 0, 0, 2]), Err(ProgramError::EvenMultiplier(2)));
-        assert_eq!(decoded([FOLD, 0, 5, 1, 0, 0, 0, 1]), Err(ProgramError::Tape(5)));
+        assert_eq!(decoded([FOLD, 0, 6, 1, 0, 0, 0, 1]), Err(ProgramError::Tape(6)));
         assert_eq!(decoded([FOLD, 0, 0, 0, 0, 0, 0, 1]), Err(ProgramError::Shift(0)));
         assert_eq!(decoded([FOLD, 0, 0, 32, 0, 0, 0, 1]), Err(ProgramError::Shift(32)));
         assert_eq!(decoded([FOLD, 0, 0, 1, 0, 0, 0, 0]), Err(ProgramError::EvenMultiplier(0)));

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorContext as _, Addr, AsyncContext as _, Context, Handler, Message, Recipient};
 
 use super::answer::Answer;
+use super::held::HeldProgram;
 use super::permits::PendingPermit;
 use super::verdict::{Pending, Verdict};
 use crate::telemetry::{Metrics, VerdictLabel};
@@ -55,6 +56,8 @@ struct Abandon;
 struct Open {
     pending: Pending,
     report: Report,
+    /// The program, as long as a frame may fetch it.
+    _held: Option<HeldProgram>,
 }
 
 /// The duty to count a challenge's end, and to tell the connection of it.
@@ -65,16 +68,22 @@ struct Report {
     to: Recipient<Concluded>,
     metrics: Arc<Metrics>,
     /// Room among the pending challenges, given back with the verdict.
-    _permit: PendingPermit,
+    permit: PendingPermit,
 }
 
 impl ChallengeSession {
-    /// Starts a session on the current thread, which must run a local task set.
+    /// Starts a session on the current thread, which must run a local task set. `held` is its program, in the form `frame`.
     #[must_use]
-    pub fn open(pending: Pending, permit: PendingPermit, to: Recipient<Concluded>, metrics: Arc<Metrics>) -> SessionHandle {
+    pub fn open(
+        pending: Pending,
+        permit: PendingPermit,
+        held: Option<HeldProgram>,
+        to: Recipient<Concluded>,
+        metrics: Arc<Metrics>,
+    ) -> SessionHandle {
         metrics.challenges_pending.inc();
-        let report = Report { epoch: pending.epoch, verdict: None, to, metrics, _permit: permit };
-        SessionHandle { session: Self { open: Some(Open { pending, report }) }.start() }
+        let report = Report { epoch: pending.epoch, verdict: None, to, metrics, permit };
+        SessionHandle { session: Self { open: Some(Open { pending, report, _held: held }) }.start() }
     }
 
     /// Nothing came in time.
@@ -117,7 +126,7 @@ impl Handler<Submit> for ChallengeSession {
     type Result = ();
 
     fn handle(&mut self, submit: Submit, ctx: &mut Self::Context) {
-        if let Some(Open { pending, report }) = self.open.take() {
+        if let Some(Open { pending, report, _held }) = self.open.take() {
             let took = submit.received_at.saturating_duration_since(pending.sent_at);
             report.metrics.challenge_seconds.observe(took.as_secs_f64());
             let connection = pending.connection;
@@ -154,6 +163,9 @@ impl Drop for Report {
         let label = verdict.map_or(VerdictLabel::Abandoned, Verdict::label);
         self.metrics.challenge_verdicts.of(label).inc();
         if let Some(verdict) = verdict {
+            if verdict.is_failure() {
+                self.permit.failed(tokio::time::Instant::now().into_std());
+            }
             // One message in the life of a session; a connection that is gone needs none.
             self.to.do_send(Concluded { epoch: self.epoch, verdict });
         }

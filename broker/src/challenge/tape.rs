@@ -16,11 +16,17 @@ pub enum Tape {
     Thumbprint,
     /// One word for each UTF-16 unit of the page's origin.
     Origin,
+    /// 8 words: SHA-256 of the part of a file that the challenge asks for. Only programs of such challenges read it.
+    File,
 }
 
 impl Tape {
     /// Every tape, in the order of their codes.
-    pub const ALL: &'static [Self] = &[Self::ServerNonce, Self::ClientNonce, Self::Connection, Self::Thumbprint, Self::Origin];
+    pub const ALL: &'static [Self] =
+        &[Self::ServerNonce, Self::ClientNonce, Self::Connection, Self::Thumbprint, Self::Origin, Self::File];
+    /// Those that every challenge has.
+    pub const ALWAYS: &'static [Self] =
+        &[Self::ServerNonce, Self::ClientNonce, Self::Connection, Self::Thumbprint, Self::Origin];
 
     /// Its number in the byte form of a program.
     pub(super) const fn code(self) -> u8 {
@@ -30,6 +36,7 @@ impl Tape {
             Self::Connection => 2,
             Self::Thumbprint => 3,
             Self::Origin => 4,
+            Self::File => 5,
         }
     }
 
@@ -52,6 +59,8 @@ pub struct Tapes<'a> {
     pub thumbprint: Option<&'a [u8; 32]>,
     /// Of the page. ASCII, at most [`ORIGIN_MAX`] bytes.
     pub origin: &'a str,
+    /// SHA-256 of the part of a file, where the challenge asks for one.
+    pub file: Option<&'a [u8; 32]>,
 }
 
 impl Tapes<'_> {
@@ -62,6 +71,7 @@ impl Tapes<'_> {
             Tape::ClientNonce => self.client_nonce.map_or(Words::EMPTY, |nonce| Words::of(nonce)),
             Tape::Connection => Words::of(self.connection.as_bytes()),
             Tape::Thumbprint => self.thumbprint.map_or(Words::EMPTY, |thumbprint| Words::of(thumbprint)),
+            Tape::File => self.file.map_or(Words::EMPTY, |digest| Words::of(digest)),
             Tape::Origin => Words { words: &[], units: self.origin.as_bytes() },
         }
     }

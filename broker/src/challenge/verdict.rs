@@ -5,10 +5,12 @@ use countersign_node_proto::ConnectionId;
 
 use super::answer::{Answer, ChallengeId, EchoAnswer, NativeAnswer};
 use super::binding::{Binding, Terms, bind_message};
+use super::files::FileQuestion;
 use super::issue::Issued;
 use super::lanes::Lanes;
 use super::mac::AnswerKey;
 use super::page::PageOrigin;
+use super::work::{Work, WorkBound};
 use crate::config::ChallengeForm;
 use crate::telemetry::VerdictLabel;
 
@@ -43,6 +45,10 @@ pub struct BoundProof {
     pub server_nonce: [u8; 32],
     /// The digest of the program as delivered.
     pub program: [u8; 32],
+    /// What is asked for beside the program.
+    pub work: Option<Work>,
+    /// The part of a file that the program reads.
+    pub file: Option<Box<FileQuestion>>,
 }
 
 /// A challenge that waits for its answer.
@@ -80,6 +86,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Is the client, or whoever is in its place, to blame?
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::WrongAnswer | Self::BadSignature | Self::OriginMismatch | Self::Late)
+    }
+
     /// The verdict in metrics.
     #[must_use]
     pub const fn label(self) -> VerdictLabel {
@@ -108,7 +120,7 @@ impl Pending {
         }
     }
 
-    /// Judges the one answer: shape, deadline, challenge, origin, MAC or lanes, signature, in this order. It takes the
+    /// Judges the one answer: shape, deadline, challenge, origin, MAC or lanes, work, signature, in this order. It takes the
     /// challenge with it, so that there is no second attempt; a wrong answer costs the node one MAC at most.
     ///
     /// `received_at` is the stamp of the socket on the complete frame, so that a busy node makes nobody late.
@@ -136,8 +148,11 @@ impl Pending {
         if !self.expected.page.admits_origin(&answer.origin) {
             return Verdict::OriginMismatch;
         }
-        let transcript = self.terms(proof, answer.top_origin.as_deref()).transcript();
-        if !proof.key.verifies(&transcript, &answer.mac.0) {
+        let work = proof.work.map(Work::field);
+        let file = proof.file.as_ref().map(|question| question.field());
+        let asked = (work.as_ref().map(<[u8; 2]>::as_slice), file.as_deref());
+        let transcript = Terms { work: asked.0, file: asked.1, ..self.terms(proof, answer.top_origin.as_deref()) }.transcript();
+        if !proof.key.verifies(&transcript, &answer.mac.0) || !self.work_is_done(proof, answer.work.as_deref()) {
             return Verdict::WrongAnswer;
         }
         let signed = bind_message(&transcript, &answer.mac.0);
@@ -145,6 +160,17 @@ impl Pending {
             return Verdict::BadSignature;
         }
         Verdict::Verified
+    }
+
+    /// Is what was asked for done? What was not asked for is not looked at, and refused.
+    fn work_is_done(&self, proof: &BoundProof, solutions: Option<&[u32]>) -> bool {
+        let BoundProof { binding, server_nonce, work, .. } = proof;
+        let bound = WorkBound { challenge: &self.challenge_id, server_nonce, thumbprint: binding.hello.key.thumbprint() };
+        match (work, solutions) {
+            (Some(work), Some(solutions)) => work.is_done(bound, solutions),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
     }
 
     /// Of a client of the echo carrier.
@@ -173,7 +199,7 @@ impl Pending {
             top_origin,
             thumbprint: hello.key.thumbprint(),
             mode: hello.mode,
-            // Neither is asked for yet.
+            // Both are the caller's, who keeps their bytes.
             work: None,
             file: None,
         }

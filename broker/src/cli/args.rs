@@ -60,7 +60,7 @@ pub enum Command {
     User(UserArgs),
     /// Make and look into tokens
     Token(TokenArgs),
-    /// Keep the keys that sign the pool's tokens
+    /// Keep the keys that sign the pool's tokens, and those that sign programs
     Keys(KeysArgs),
 }
 
@@ -244,13 +244,13 @@ pub struct KeysArgs {
 /// What `countersign keys` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum KeysCommand {
-    /// List the signing keys: id, algorithm, age, and which one signs
+    /// List the keys that sign tokens: id, algorithm, age, and which one signs
     List {
         /// One JSON array instead of a table
         #[arg(long)]
         json: bool,
     },
-    /// Make a new signing key
+    /// Make a new key that signs tokens
     ///
     /// It is published at once and signs after identity.pool.key_publish_ahead_seconds; the old key stays published until
     /// the last token that it signed has expired.
@@ -258,6 +258,23 @@ pub enum KeysCommand {
         /// Signature algorithm of the new key; by default identity.pool.algorithm
         #[arg(long, value_name = "ALGORITHM", value_parser = pool_algorithm())]
         algorithm: Option<PoolAlgorithm>,
+    },
+    /// Print what pages pin: the key that signs programs, and the next one
+    ///
+    /// One point of P-256 a line, in base64url, for the option `pins` of the SDK. Pages pin both, so that a rotation breaks none.
+    Pins {
+        /// One JSON array instead of lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let the next key sign programs, make another next one, and print the new pins
+    ///
+    /// Refused until the next key was published for challenge.signing_key_publish_ahead_seconds. Running nodes follow within
+    /// seconds; pages that pin the old pair go on, and should have the new one before the rotation after this.
+    RotatePrograms {
+        /// However short a time the next key was published: for a key that became known
+        #[arg(long)]
+        now: bool,
     },
 }
 
@@ -334,6 +351,13 @@ mod tests {
         let values: Vec<_> = mint.claims.into_iter().map(|claim| claim.value).collect();
         assert_eq!(values, [Value::from(1), Value::from("blue"), Value::from("")]);
         assert!(Arguments::try_parse_from(["countersign", "token", "mint", "--user", "ada", "--claim", "=x"]).is_err());
+    }
+
+    #[test]
+    fn program_keys_are_pinned_and_rotated_beside_the_pools() {
+        let keys = |command| Some(Command::Keys(KeysArgs { command }));
+        assert_eq!(parse("keys pins").command, keys(KeysCommand::Pins { json: false }));
+        assert_eq!(parse("keys rotate-programs --now").command, keys(KeysCommand::RotatePrograms { now: true }));
     }
 
     #[test]

@@ -4,23 +4,45 @@ use serde_json::{Value, json};
 
 use super::{CliError, Console, KeysArgs, KeysCommand};
 use crate::config::Settings;
-use crate::identity::{IdentityError, KeyRecord, open_keys};
+use crate::identity::{Clock, IdentityError, KeyRecord, ProgramKeys, open_keys};
 
 /// Does what `countersign keys` was asked to.
 ///
 /// # Errors
 /// What could not be done, with its exit code.
 pub(super) fn run(args: &KeysArgs, settings: &Settings, console: &mut Console<'_>) -> Result<(), CliError> {
-    let keys = open_keys(settings)?;
     match args.command {
-        KeysCommand::List { json } => list(&keys.records(), keys.signing_kid().as_deref(), json, console),
+        KeysCommand::List { json } => {
+            let keys = open_keys(settings)?;
+            list(&keys.records(), keys.signing_kid().as_deref(), json, console)
+        }
         KeysCommand::Rotate { algorithm } => {
-            let record = keys.rotate(algorithm)?;
+            let record = open_keys(settings)?.rotate(algorithm)?;
             let wait = Duration::from_secs(record.active_from).saturating_sub(since_epoch());
-            writeln!(console.output, "created {}, signs in {} s", record.kid, wait.as_secs())?;
-            Ok(())
+            Ok(writeln!(console.output, "created {}, signs in {} s", record.kid, wait.as_secs())?)
+        }
+        KeysCommand::Pins { json } => print_pins(&program_keys(settings)?, json, console),
+        KeysCommand::RotatePrograms { now } => {
+            let keys = program_keys(settings)?;
+            keys.rotate(now)?;
+            print_pins(&keys, false, console)
         }
     }
+}
+
+fn program_keys(settings: &Settings) -> Result<ProgramKeys, IdentityError> {
+    ProgramKeys::open(settings, Clock::system())
+}
+
+fn print_pins(keys: &ProgramKeys, as_json: bool, console: &mut Console<'_>) -> Result<(), CliError> {
+    let pins = keys.pins();
+    if as_json {
+        return Ok(writeln!(console.output, "{}", json!(pins))?);
+    }
+    for pin in pins {
+        writeln!(console.output, "{pin}")?;
+    }
+    Ok(())
 }
 
 fn list(records: &[KeyRecord], signing: Option<&str>, as_json: bool, console: &mut Console<'_>) -> Result<(), CliError> {

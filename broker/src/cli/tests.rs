@@ -54,6 +54,27 @@ fn a_wrong_configuration_ends_with_64_and_every_fault() {
 }
 
 #[test]
+fn pins_are_points_and_a_rotation_waits_until_pages_know_the_next_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = |command: &str| check(&format!("keys {command} --data-dir {}", folder.path().display()), &[]);
+    let (result, pins) = keys("pins");
+    assert!(matches!(result, Ok(Invocation::Done)));
+    let pins: Vec<&str> = pins.lines().collect();
+    assert!(
+        pins.len() == 2 && pins[0] != pins[1] && pins.iter().all(|pin| pin.len() == 87 && pin.starts_with('B')),
+        "{pins:?}"
+    );
+    let json: Vec<String> = serde_json::from_str(&keys("pins --json").1).unwrap();
+    assert_eq!(json, pins);
+    let error = keys("rotate-programs").0.unwrap_err();
+    assert!(error.exit == ExitStatus::Failure && error.message.contains("must be published for"), "{}", error.message);
+    assert_eq!(keys("pins").1.lines().collect::<Vec<_>>(), pins, "what was refused changed nothing");
+    let rotated = keys("rotate-programs --now").1;
+    assert_eq!(rotated.lines().next(), Some(pins[1]), "the next key signs");
+    assert!(!pins.contains(&rotated.lines().last().unwrap()));
+}
+
+#[test]
 fn a_wrong_command_line_ends_with_64() {
     for line in ["frobnicate", "--listen nowhere", "user", "user add", "config", "token mint", "--config"] {
         assert_eq!(refused(line, &[]).exit.code(), 64, "{line}");

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_node_proto::{Ask, ChannelName, NodeId, NodeMessage, Payload, Publication, Question};
+use countersign_node_proto::{Answer, Ask, ChannelName, NodeId, NodeMessage, Payload, Publication, Question, Reply};
 use tokio::sync::Notify;
 
 use super::{Bus, BusListener, BusUnavailable};
@@ -202,6 +202,8 @@ fn cost(message: &NodeMessage) -> usize {
             NodeMessage::Ask(Ask { question: Question::Proof(proof), .. }) => {
                 proof.ticket.len() + proof.proof.len() + proof.method.len() + proof.target.len()
             }
+            NodeMessage::Ask(Ask { question: Question::Program(program), .. }) => program.handle.len(),
+            NodeMessage::Answer(Answer { reply: Reply::Program(Some(program)), .. }) => program.len(),
             NodeMessage::Disconnect(_) | NodeMessage::Invalidate(_) | NodeMessage::Ask(_) | NodeMessage::Answer(_) => 0,
         }
 }

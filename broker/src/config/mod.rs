@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use authorizer::{
     AuthorizerSettings, CallFrom, LogFormat, ManagementSettings, ProtectedResource, Require, TelemetrySettings, TicketSettings,
 };
-pub use challenge::{Carrier, ChallengeForm, ChallengeSettings, OnFailure};
+pub use challenge::{AgainSettings, Carrier, ChallengeForm, ChallengeSettings, OnFailure, SignPrograms, WorkSettings};
 pub use cluster::{ClusterSettings, RedisUrl};
 pub use environment::Environment;
 pub use fault::{ConfigFaults, Fault, Place};

@@ -43,6 +43,16 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// What attacks are counted by: the /24 of an IPv4 address, the /64 of an IPv6 address. Somebody with one address of it
+/// often has more; neighbours share its counts.
+#[must_use]
+pub fn prefix(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & !0xFF).into()),
+        v6 @ IpAddr::V6(_) => network(v6),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use actix_web::test::TestRequest;
@@ -64,5 +74,17 @@ mod tests {
         assert_eq!(address("10.0.0.0/8", "10.0.0.1", "1.2.3.4"), "1.2.3.4");
         assert_eq!(address("10.0.0.0/8", "10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.2"), "1.2.3.4");
         assert_eq!(address("10.0.0.0/8", "10.0.0.1", "garbage"), "10.0.0.1");
+    }
+
+    #[test]
+    fn neighbours_have_one_prefix_and_mapped_addresses_are_what_they_map() {
+        let of = |address: &str| prefix(address.parse().unwrap()).to_string();
+        assert_eq!(
+            (of("192.0.2.1"), of("192.0.2.255"), of("192.0.3.1")),
+            ("192.0.2.0".into(), "192.0.2.0".into(), "192.0.3.0".into())
+        );
+        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.0");
+        assert_eq!((of("2001:db8::1"), of("2001:db8:0:0:ffff::")), ("2001:db8::".into(), "2001:db8::".into()));
+        assert_eq!(of("2001:db8:0:1::1"), "2001:db8:0:1::");
     }
 }

@@ -12,7 +12,7 @@ mod tls;
 mod upgraded;
 mod vouch;
 
-pub use address::{ClientAddress, network};
+pub use address::{ClientAddress, network, prefix};
 pub use cors::{CREDENTIAL_HEADERS, Cors};
 pub use error::{Refusal, refuse};
 pub use host::{HostList, HostVerdict, url_host};

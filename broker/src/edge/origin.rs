@@ -128,6 +128,12 @@ impl OriginList {
         }
     }
 
+    /// Every origin of the list.
+    #[must_use]
+    pub fn listed(&self) -> &[Origin] {
+        &self.listed
+    }
+
     /// The listed origin that equals these bytes.
     #[must_use]
     pub fn find(&self, sent: &[u8]) -> Option<&Origin> {

@@ -16,12 +16,13 @@ use super::shared::Worker;
 use super::supervisor::Admission;
 use super::vitals::Vitals;
 use super::wiring::Wiring;
-use crate::challenge::{Concluded, Issued, PendingPermit, SessionHandle};
+use crate::challenge::{Binding, Concluded, HeldProgram, Issued, PendingPermit, SessionHandle};
 use crate::close::CloseReason;
 use crate::edge::SocketControl;
 use crate::hub::encode_post;
+use crate::quota::PerMinute;
 use crate::registry::{ConnectionState, LiveConnection, Mailbox, PostError};
-use crate::telemetry::ConnectionStateLabel;
+use crate::telemetry::{AgainCause, ConnectionStateLabel};
 
 /// One socket.
 ///
@@ -47,6 +48,8 @@ pub(super) struct Birth {
 struct Open {
     session: Session,
     assembler: Assembler,
+    /// Messages since it was verified, for `challenge.again`.
+    busy: PerMinute,
     ground: Ground,
 }
 
@@ -62,7 +65,11 @@ pub(super) struct Ground {
     /// Events that effects brought forth; handled after the one that caused them.
     pub(super) followups: VecDeque<Followup>,
     pub(super) issued: Option<Issued>,
+    /// Its program, where a frame is to fetch it.
+    pub(super) held: Option<HeldProgram>,
     pub(super) permit: Option<PendingPermit>,
+    /// What every challenge of a native client is bound to.
+    pub(super) binding: Option<Arc<Binding>>,
     pub(super) challenge: Option<SessionHandle>,
     pub(super) hello_timer: Option<SpawnHandle>,
     /// Messages on which a route's template failed.
@@ -76,7 +83,7 @@ pub(super) struct Ground {
 /// An event that an effect brought forth.
 pub(super) enum Followup {
     /// The challenge is made.
-    Issued(ChallengeFrame),
+    Issued(Box<ChallengeFrame>),
     /// It could not be.
     IssueFailed,
 }
@@ -100,10 +107,20 @@ impl Connection {
         }
     }
 
-    /// No challenge will be sent any more: its room is for others, also while this socket stays open.
-    pub(super) fn give_up_challenge(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.ground.permit = None;
+    /// No challenge will be sent any more: its room is for others, also while this socket stays open, and the failure is
+    /// charged.
+    pub(super) fn hello_never_came(&mut self) {
+        if let Some(permit) = self.open.as_mut().and_then(|open| open.ground.permit.take()) {
+            permit.failed(received_at());
+        }
+    }
+
+    /// A verified client that sends more than it should shows again what it is.
+    fn challenge_if_busy(&mut self, ctx: &mut WebsocketContext<Self>) {
+        let Some(open) = &self.open else { return };
+        let minute = || open.ground.opened_at.elapsed().as_secs() / 60;
+        if open.session.is_verified() && open.busy.passes(minute) {
+            self.happen(Event::ChallengeAgain(AgainCause::Messages), ctx);
         }
     }
 
@@ -119,6 +136,7 @@ impl Connection {
             Ok(Assembled::Text(text)) => {
                 open.ground.heard();
                 self.happen(Event::Text(&text), ctx);
+                self.challenge_if_busy(ctx);
             }
             Ok(Assembled::Binary(bytes)) => {
                 open.ground.heard();
@@ -203,7 +221,8 @@ impl Handler<Concluded> for Connection {
     type Result = ();
 
     fn handle(&mut self, concluded: Concluded, ctx: &mut Self::Context) {
-        self.happen(Event::Verdict(concluded.verdict.label()), ctx);
+        let Concluded { epoch, verdict } = concluded;
+        self.happen(Event::Verdict { epoch, verdict: verdict.label() }, ctx);
     }
 }
 
@@ -220,7 +239,8 @@ impl Open {
             posted_bytes_max: limits.outbound_queue_max_bytes,
         };
         let facts = session.facts();
-        let live = Arc::new(LiveConnection::new(
+        let again = &gateway.session.challenge.again;
+        let live = LiveConnection::new(
             facts.id,
             gateway.next_generation(),
             facts.origin.clone(),
@@ -228,7 +248,8 @@ impl Open {
             facts.principal.clone(),
             gateway.clock.millis(),
             Box::new(mailbox),
-        ));
+        );
+        let live = Arc::new(live.challenged_after_calls(again.calls_per_minute));
         gateway.supervisor.live.insert(Arc::clone(&live));
         gateway.keeper.register(super::wiring::entry(&gateway, &live));
         gateway.metrics.connections.of(ConnectionStateLabel::Accepted).inc();
@@ -242,6 +263,7 @@ impl Open {
         let address = live.address.map(tracing::field::display);
         tracing::info!(connection = ?live.id, origin = live.origin, address, "connection opened");
         let assembler = Assembler::default();
+        let busy = PerMinute::new(again.messages_per_minute);
         let ground = Ground {
             worker,
             vitals,
@@ -250,7 +272,9 @@ impl Open {
             counted_as: ConnectionStateLabel::Accepted,
             followups: VecDeque::new(),
             issued: None,
+            held: None,
             permit,
+            binding: None,
             challenge: None,
             hello_timer: None,
             route_failures: 0,
@@ -258,7 +282,7 @@ impl Open {
             client_code: None,
             _admission: admission,
         };
-        Self { session, assembler, ground }
+        Self { session, assembler, busy, ground }
     }
 }
 
@@ -321,6 +345,11 @@ struct PostedRoom {
     bytes: usize,
 }
 
+/// An order to challenge again.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct ChallengeNow(AgainCause);
+
 /// An order to close.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -341,6 +370,11 @@ impl Mailbox for SocketMailbox {
         }
         self.connection.do_send(Posted { payload, _room: room });
         Ok(())
+    }
+
+    fn challenge(&self, cause: AgainCause) {
+        // Bounded by who calls: once a minute for its calls, and a server with an API key.
+        self.connection.do_send(ChallengeNow(cause));
     }
 
     fn close(&self, reason: CloseReason) {
@@ -368,6 +402,14 @@ impl Handler<Posted> for Connection {
             // A full queue has closed the connection by itself.
             let _ = outbox.push_frame(encode_post(outbox.dialect(), &posted.payload));
         }
+    }
+}
+
+impl Handler<ChallengeNow> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, ChallengeNow(cause): ChallengeNow, ctx: &mut Self::Context) {
+        self.happen(Event::ChallengeAgain(cause), ctx);
     }
 }
 

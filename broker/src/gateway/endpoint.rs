@@ -13,7 +13,7 @@ use super::session::{Facts, Session};
 use super::shared::{Gateway, Worker};
 use super::supervisor::{Admission, AdmissionRefused};
 use super::{FrameGuard, Inbound, InboundRates, OutboundBody, Vitals};
-use crate::challenge::PendingPermit;
+use crate::challenge::{Claimant, PendingPermit};
 use crate::edge::{DirectWriter, SocketControl};
 use crate::hub::Outbox;
 use crate::identity::{Principal, TokenRefusal};
@@ -64,17 +64,20 @@ async fn judge(gateway: &Arc<Gateway>, request: &HttpRequest) -> Result<(Handsha
     if gateway.supervisor.is_draining() {
         return Err(HandshakeRefusal::UNAVAILABLE);
     }
+    let address = gateway.addresses.of(request);
+    let claimant = gateway.session.challenges(asked.dialect).then(|| Claimant::new(address, asked.origin.as_deref()));
+    if let Some(claimant) = &claimant {
+        let now = tokio::time::Instant::now().into_std();
+        gateway.permits.judge(claimant, now).map_err(|failed| HandshakeRefusal::failures(failed.retry_after_seconds))?;
+    }
     let principal = match &asked.token {
         Some(token) => Some(verify(gateway, token).await?),
         None => None,
     };
     let whose = principal.as_ref().map(|principal| (principal.issuer.as_str(), principal.subject.as_str()));
-    let admission = gateway.supervisor.admit(gateway.addresses.of(request), whose).map_err(refused)?;
-    let permit = if gateway.session.challenges(asked.dialect) {
-        Some(gateway.permits.try_acquire().ok_or(HandshakeRefusal::UNAVAILABLE)?)
-    } else {
-        None
-    };
+    let admission = gateway.supervisor.admit(address, whose).map_err(refused)?;
+    let permit = claimant.map(|claimant| gateway.permits.try_acquire(claimant)).transpose();
+    let permit = permit.map_err(|_full| HandshakeRefusal::CHALLENGES_FULL)?;
     Ok((asked, Won { principal, admission, permit }))
 }
 

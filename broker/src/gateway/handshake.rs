@@ -56,6 +56,8 @@ pub struct HandshakeRefusal {
     pub message: &'static str,
     /// How it is counted.
     pub outcome: HandshakeOutcome,
+    /// When to come again, where more is known of it than the status says.
+    pub retry_after_seconds: Option<u64>,
 }
 
 impl HandshakeRefusal {
@@ -75,6 +77,8 @@ impl HandshakeRefusal {
         "this Host is not in gateway.hosts: a proxy in front must pass Host on as the client sent it",
         HandshakeOutcome::HostRefused,
     );
+    /// 403: the browser says that the request is something else than a handshake.
+    pub const FETCH_MODE: Self = Self::origin("Sec-Fetch-Mode is not websocket: the browser did not mean this as a handshake");
     /// 401: a token is asked for and none was sent.
     pub const TOKEN_MISSING: Self = Self::new(
         StatusCode::UNAUTHORIZED,
@@ -100,10 +104,36 @@ impl HandshakeRefusal {
         HandshakeOutcome::Unavailable,
     );
 
+    /// 503: too many challenges are pending, of this node, network or origin. Which is not told.
+    pub const CHALLENGES_FULL: Self = Self {
+        // Until then, those that say nothing are gone.
+        retry_after_seconds: Some(5),
+        ..Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_challenges",
+            "too many challenges wait for an answer, try again",
+            HandshakeOutcome::Unavailable,
+        )
+    };
+
+    /// 429: too many challenges failed in this network.
+    #[must_use]
+    pub const fn failures(retry_after_seconds: u64) -> Self {
+        Self {
+            retry_after_seconds: Some(retry_after_seconds),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_failures",
+                "too many challenges failed in this network, wait",
+                HandshakeOutcome::QuotaExceeded,
+            )
+        }
+    }
+
     /// A refusal.
     #[must_use]
     pub const fn new(status: StatusCode, error: &'static str, message: &'static str, outcome: HandshakeOutcome) -> Self {
-        Self { status, error, message, outcome }
+        Self { status, error, message, outcome, retry_after_seconds: None }
     }
 
     /// 403, in the words of its case; the code is one for all.
@@ -144,9 +174,20 @@ impl HandshakeRefusal {
             }
             _ => {}
         }
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         cors.decorate(request.headers(), headers);
         response
     }
+}
+
+/// A browser that says for what it makes a request says that this one opens a socket (Fetch Metadata, section 2.2). Another word is
+/// that of a page that has found a way to send the headers of a handshake with a request of another kind. Programs, and
+/// browsers that say nothing, are not asked.
+fn check_fetch_mode(headers: &HeaderMap) -> Result<(), HandshakeRefusal> {
+    let mut said = headers.get_all("sec-fetch-mode");
+    if said.all(|mode| mode.as_bytes() == b"websocket") { Ok(()) } else { Err(HandshakeRefusal::FETCH_MODE) }
 }
 
 /// Judges a handshake by its head alone: form, origin, subprotocol, and where its token is.
@@ -162,6 +203,7 @@ pub fn check_handshake(
     hosts: &HostList,
 ) -> Result<HandshakeRequest, HandshakeRefusal> {
     check_form(request)?;
+    check_fetch_mode(request.headers())?;
     let host = dialed_host(request.headers(), hosts)?;
     let sent = request.headers().get_all(header::ORIGIN).map(HeaderValue::as_bytes);
     let origin = match origins.judge(sent) {

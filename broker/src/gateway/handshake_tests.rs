@@ -256,7 +256,19 @@ fn refusals_carry_what_their_status_asks_for() {
     assert_eq!(header(HandshakeRefusal::TOKEN_INVALID, "www-authenticate").as_deref(), Some("Bearer error=\"invalid_token\""));
     assert_eq!(header(HandshakeRefusal::QUOTA, "retry-after").as_deref(), Some("1"));
     assert_eq!(header(HandshakeRefusal::UNAVAILABLE, "retry-after").as_deref(), Some("1"));
+    assert_eq!(header(HandshakeRefusal::CHALLENGES_FULL, "retry-after").as_deref(), Some("5"));
+    assert_eq!(header(HandshakeRefusal::failures(42), "retry-after").as_deref(), Some("42"));
     let version = check("/ws", &[("sec-websocket-version", "8")]).unwrap_err();
     assert_eq!(header(version, "sec-websocket-version").as_deref(), Some("13"));
     assert_eq!(header(HandshakeRefusal::ORIGIN, "www-authenticate"), None);
+}
+
+#[test]
+fn a_request_that_the_browser_calls_something_else_is_no_handshake() {
+    assert!(check("/ws", &[("sec-fetch-mode", "websocket")]).is_ok());
+    for other in ["cors", "no-cors", "navigate", "same-origin", "WebSocket", "websocket, cors"] {
+        assert_eq!(check("/ws", &[("sec-fetch-mode", other)]), Err(HandshakeRefusal::FETCH_MODE), "{other}");
+    }
+    let twice = [("sec-fetch-mode", "websocket"), ("sec-fetch-mode", "cors")];
+    assert_eq!(check("/ws", &twice), Err(HandshakeRefusal::FETCH_MODE));
 }

@@ -15,7 +15,9 @@ use serde_json::value::RawValue;
 
 use super::request::{ErrorCode, Failure, OfferedForms, Request, Token, json};
 use super::session::ChallengeFrame;
-use crate::challenge::{Answer, AnswerMac, AnswerSignature, ChallengeId, Hello, NativeAnswer, base64url, hello_digest};
+use crate::challenge::{
+    Answer, AnswerMac, AnswerSignature, ChallengeId, FileQuestion, Hello, NativeAnswer, Work, base64url, hello_digest, present,
+};
 use crate::config::{ChallengeForm, Mode};
 use crate::page_key::PageKey;
 
@@ -185,7 +187,9 @@ arguments!(AnswerArguments {
     #[serde(default, rename = "topOrigin", deserialize_with = "present")]
     top_origin: Option<String>,
     mac: AnswerMac,
-    signature: AnswerSignature
+    signature: AnswerSignature,
+    #[serde(default, deserialize_with = "present")]
+    work: Option<Vec<u32>>
 });
 
 /// Reads a hello. Forms that this node does not know are a newer client's; a mode that it does not know is one that it
@@ -193,7 +197,8 @@ arguments!(AnswerArguments {
 fn hello(text: &str) -> Option<Request> {
     let HelloArguments { forms, nonce, key, mode, .. } = arguments(text)?;
     let has = |form: ChallengeForm| forms.iter().any(|offered| offered == form.name());
-    let offered = OfferedForms { vm: has(ChallengeForm::Vm), source: has(ChallengeForm::Source) };
+    let [vm, source, frame] = [ChallengeForm::Vm, ChallengeForm::Source, ChallengeForm::Frame].map(has);
+    let offered = OfferedForms { vm, source, frame };
     let key = PageKey::parse(base64url(&key)?)?;
     let hello = Hello { nonce: base64url(&nonce)?, digest: hello_digest(text), key, wish: mode, mode };
     Some(Request::Hello { offered, hello })
@@ -203,15 +208,10 @@ fn hello(text: &str) -> Option<Request> {
 fn answer(text: &str) -> Answer {
     arguments(text).map_or(
         Answer::Malformed,
-        |AnswerArguments { challenge, epoch, origin, top_origin, mac, signature, .. }| {
-            Answer::Native(NativeAnswer { challenge, epoch, origin, top_origin, mac, signature })
+        |AnswerArguments { challenge, epoch, origin, top_origin, mac, signature, work, .. }| {
+            Answer::Native(NativeAnswer { challenge, epoch, origin, top_origin, mac, signature, work })
         },
     )
-}
-
-/// A member that is there: `null` is a value of another kind, not absence.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    String::deserialize(deserializer).map(Some)
 }
 
 /// `{"id":…,"ok":…}`
@@ -277,12 +277,27 @@ pub enum Push<'a> {
         form: &'static str,
         /// The server's nonce, base64url.
         nonce: String,
-        /// Bytecode in base64url, or the printed function.
+        /// Bytecode in base64url, the printed function, or the handle by which a frame fetches its bytecode.
         program: &'a str,
+        /// SHA-256 of what the frame will fetch, base64url: the page has not got it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        program_hash: Option<String>,
         /// Milliseconds that the answer may take.
         answer_ms: u64,
         /// The least that REST calls in the connection's name must show.
         mode: &'static str,
+        /// The name of the key that signed all of this, where the form is signed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signer: Option<&'a str>,
+        /// Its signature, base64url.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signature: Option<String>,
+        /// Puzzles to solve too.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        work: Option<Work>,
+        /// The part of a file to read.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<&'a FileQuestion>,
     },
     /// The answer was right.
     Verified {
@@ -324,8 +339,13 @@ impl<'a> Push<'a> {
             form: frame.form.name(),
             nonce: URL_SAFE_NO_PAD.encode(frame.server_nonce),
             program: &frame.program,
+            program_hash: frame.program_hash.map(|hash| URL_SAFE_NO_PAD.encode(hash)),
             answer_ms,
             mode: frame.mode.name(),
+            signer: frame.signature.as_ref().map(|signed| signed.signer.as_str()),
+            signature: frame.signature.as_ref().map(|signed| URL_SAFE_NO_PAD.encode(signed.signature)),
+            work: frame.work,
+            file: frame.file.as_ref(),
         }
     }
 
@@ -382,8 +402,11 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(hello(r#""vm","source""#, ""), (OfferedForms { vm: true, source: true }, Mode::Bearer));
-        assert_eq!(hello(r#""vm","hologram""#, r#","mode":"proof""#), (OfferedForms { vm: true, source: false }, Mode::Proof));
+        assert_eq!(hello(r#""vm","source""#, ""), (OfferedForms { vm: true, source: true, frame: false }, Mode::Bearer));
+        assert_eq!(
+            hello(r#""vm","hologram""#, r#","mode":"proof""#),
+            (OfferedForms { vm: true, source: false, frame: false }, Mode::Proof)
+        );
         assert_eq!(
             request(&format!(
                 r#"{{"id":1,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://a","topOrigin":"https://b","mac":"{nonce}","signature":"{}"}}"#,
@@ -396,6 +419,7 @@ mod tests {
                 top_origin: Some("https://b".to_owned()),
                 mac: AnswerMac([0; 32]),
                 signature: AnswerSignature([0; 64]),
+                work: None,
             }))
         );
         assert!(matches!(
@@ -512,15 +536,30 @@ mod tests {
         for (form, name, program) in [(ChallengeForm::Source, "source", "function(){}"), (ChallengeForm::Vm, "vm", "AQ")] {
             let (id, nonce) = ("A".repeat(22), "A".repeat(43));
             let decoy = crate::challenge::Decoy { index: 0, token: String::new() };
-            let (program, mode) = (program.to_owned(), Mode::Proof);
-            let frame = ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program, mode, decoy };
-            assert_eq!(
-                Push::challenge(&frame, 10_000).encode(),
-                format!(
-                    r#"{{"event":"challenge","challenge":"{id}","epoch":0,"form":"{name}","nonce":"{nonce}","program":"{}","answerMs":10000,"mode":"proof"}}"#,
-                    frame.program
-                )
+            let mut frame = ChallengeFrame {
+                challenge_id: [0; 16],
+                epoch: 0,
+                server_nonce: [0; 32],
+                form,
+                program: program.to_owned(),
+                program_hash: None,
+                mode: Mode::Proof,
+                signature: None,
+                work: None,
+                file: None,
+                decoy,
+            };
+            let text = format!(
+                r#"{{"event":"challenge","challenge":"{id}","epoch":0,"form":"{name}","nonce":"{nonce}","program":"{}","answerMs":10000,"mode":"proof""#,
+                frame.program
             );
+            assert_eq!(Push::challenge(&frame, 10_000).encode(), format!("{text}}}"));
+            frame.signature = Some(crate::challenge::FrameSignature { signer: "key".to_owned(), signature: [0; 64] });
+            let signed = format!(r#"{text},"signer":"key","signature":"{}"}}"#, "A".repeat(86));
+            assert_eq!(Push::challenge(&frame, 10_000).encode(), signed);
+            frame.program_hash = Some([0; 32]);
+            let told = format!(r#""program":"{}","programHash":"{nonce}","#, frame.program);
+            assert!(Push::challenge(&frame, 10_000).encode().contains(&told));
         }
         assert_eq!(
             Push::Verified { connection_id }.encode(),

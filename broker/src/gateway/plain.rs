@@ -279,7 +279,11 @@ mod tests {
             server_nonce: [0; 32],
             form: crate::config::ChallengeForm::Source,
             mode: crate::config::Mode::Bearer,
+            work: None,
+            file: None,
             program: "function(keys){}".into(),
+            program_hash: None,
+            signature: None,
             decoy: Decoy { index: 3, token: "decoy".into() },
         };
         assert_eq!(executable(&frame), r#"{"token":"decoy","func":"function(keys){}","index":3}"#);

@@ -47,6 +47,8 @@ pub struct OfferedForms {
     pub vm: bool,
     /// A printed function.
     pub source: bool,
+    /// Bytecode in a frame of the node's.
+    pub frame: bool,
 }
 
 impl OfferedForms {
@@ -56,6 +58,7 @@ impl OfferedForms {
         match form {
             ChallengeForm::Vm => self.vm,
             ChallengeForm::Source => self.source,
+            ChallengeForm::Frame => self.frame,
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::supervisor::ConnectionSupervisor;
 use super::{SessionConfig, Watchdog};
-use crate::challenge::{Issuer, PendingPermits};
+use crate::challenge::{HeldPrograms, Issuer, PendingPermits};
 use crate::config::GatewaySettings;
 use crate::edge::{ClientAddress, Cors, HostList, OriginList};
 use crate::hub::{Hub, Publisher, Shard};
@@ -40,6 +40,8 @@ pub struct Gateway {
     pub tickets: Arc<TicketOffice>,
     /// Makes challenges.
     pub issuer: Issuer,
+    /// Programs that frames have yet to fetch.
+    pub held: Arc<HeldPrograms>,
     /// Room for pending challenges.
     pub permits: PendingPermits,
     /// Room for handshakes whose token is being verified.

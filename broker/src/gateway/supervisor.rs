@@ -1,8 +1,6 @@
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
@@ -10,6 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::close::CloseReason;
 use crate::config::{DrainSettings, LimitSettings};
 use crate::edge::network;
+use crate::quota::Quota;
 use crate::registry::LiveConnections;
 use crate::telemetry::{CutReason, Metrics};
 
@@ -156,45 +155,6 @@ impl Drop for Admission {
     }
 }
 
-/// Places per key; a key without a place taken costs nothing.
-struct Quota<K> {
-    max: usize,
-    taken: Mutex<HashMap<K, usize>>,
-}
-
-impl<K: Eq + Hash + Clone> Quota<K> {
-    /// `max` places per key; 0: no bound, and nothing is counted.
-    fn new(max: usize) -> Self {
-        Self { max, taken: Mutex::default() }
-    }
-
-    /// Takes a place, if there is one.
-    fn take(&self, key: &K) -> bool {
-        if self.max == 0 {
-            return true;
-        }
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(key.clone()).or_default();
-        let free = *count < self.max;
-        *count += usize::from(free);
-        free
-    }
-
-    /// Gives a place back.
-    fn give_back(&self, key: &K) {
-        if self.max == 0 {
-            return;
-        }
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(key);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,8 +188,7 @@ mod tests {
         assert!(supervisor.admit(address, Some(("pool", "ada"))).is_ok());
         drop(other);
         assert_eq!(supervisor.open(), 0);
-        assert!(supervisor.by_address.taken.lock().unwrap().is_empty());
-        assert!(supervisor.by_principal.taken.lock().unwrap().is_empty());
+        assert!(supervisor.by_address.is_empty() && supervisor.by_principal.is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use std::future::Future as _;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,13 +16,17 @@ use super::session::{ChallengeFrame, Effects, Event, PublishError, SubscribeErro
 use super::shared::Gateway;
 use super::template::TemplateError;
 use super::tickets::TicketPushes;
-use crate::challenge::{Answer, Binding, ChallengeSession, Hello, Pending};
+use crate::backoff::Backoff;
+use crate::challenge::{
+    Answer, Binding, ChallengeSession, Claimant, HeldProgram, Hello, IssueError, Issued, Pending, ProgramHandle, Work,
+    program_digest,
+};
 use crate::close::CloseReason;
 use crate::config::{ChallengeForm, Mode};
 use crate::hub;
 use crate::identity::{Principal, TokenRefusal};
 use crate::registry::{Bound, ConnectionState, Entry, LiveConnection};
-use crate::telemetry::{ConnectionStateLabel, LimitHit};
+use crate::telemetry::{AgainCause, ConnectionStateLabel, LimitHit};
 
 /// The effects of a session, made real.
 pub(super) struct Wiring<'a> {
@@ -82,7 +87,7 @@ impl Effects for Wiring<'_> {
         let timeout = self.ground.worker.gateway.session.challenge.hello_timeout_ms.duration();
         let late = |connection: &mut Connection, ctx: &mut WebsocketContext<Connection>| {
             connection.happen(Event::HelloDeadline, ctx);
-            connection.give_up_challenge();
+            connection.hello_never_came();
         };
         self.ground.hello_timer = Some(self.ctx.run_later(timeout, late));
     }
@@ -91,34 +96,25 @@ impl Effects for Wiring<'_> {
         if let Some(timer) = self.ground.hello_timer.take() {
             self.ctx.cancel_future(timer);
         }
-        let Ground { worker, live, host, .. } = &*self.ground;
+        let Ground { live, host, .. } = &*self.ground;
         let binding = hello.map(|hello| Arc::new(Binding { hello, host: Arc::clone(host) }));
-        let mode = binding.as_ref().map_or(Mode::Bearer, |binding| binding.hello.mode);
         if let Some(Binding { hello, .. }) = binding.as_deref() {
             // A session asks once, so this is the first binding.
             live.bind(Bound { key: hello.key.clone(), mode: hello.wish });
         }
-        let issued = worker.gateway.issuer.issue(live.id, 0, live.origin.as_deref(), form, binding.as_ref());
-        let followup = match issued {
-            Ok(issued) => {
-                let frame = ChallengeFrame {
-                    challenge_id: *issued.challenge_id.as_bytes(),
-                    epoch: issued.epoch,
-                    server_nonce: issued.server_nonce,
-                    form: issued.form,
-                    program: issued.program.clone(),
-                    mode,
-                    decoy: issued.decoy.clone(),
-                };
-                self.ground.issued = Some(issued);
-                Followup::Issued(frame)
-            }
-            Err(error) => {
-                tracing::error!(connection = ?live.id, %error, "challenge could not be made");
-                Followup::IssueFailed
-            }
-        };
-        self.ground.followups.push_back(followup);
+        self.ground.binding = binding;
+        self.make_challenge(form, 0);
+    }
+
+    fn issue_again(&mut self, form: ChallengeForm, epoch: u32, cause: AgainCause) -> bool {
+        let Ground { worker, live, .. } = &*self.ground;
+        let claimant = Claimant::new(live.address, live.origin.as_deref());
+        let Ok(permit) = worker.gateway.permits.try_acquire(claimant) else { return false };
+        worker.gateway.metrics.challenges_again.of(cause).inc();
+        tracing::debug!(connection = ?live.id, ?cause, epoch, "challenged again");
+        self.ground.permit = Some(permit);
+        self.make_challenge(form, epoch);
+        true
     }
 
     fn mark_challenged(&mut self) {
@@ -127,10 +123,12 @@ impl Effects for Wiring<'_> {
         let sent_at = received_at();
         let deadline = sent_at + gateway.session.challenge.answer_timeout_ms.duration();
         let pending = Pending::new(self.ground.live.id, &issued, sent_at, deadline);
-        let to = self.ctx.address().recipient();
-        self.ground.challenge = Some(ChallengeSession::open(pending, permit, to, Arc::clone(&gateway.metrics)));
-        self.ground.live.advance(ConnectionState::Challenged);
-        self.ground.count_as(ConnectionStateLabel::Challenged);
+        let (held, to) = (self.ground.held.take(), self.ctx.address().recipient());
+        self.ground.challenge = Some(ChallengeSession::open(pending, permit, held, to, Arc::clone(&gateway.metrics)));
+        // A connection that is challenged again stays what it is.
+        if self.ground.live.advance(ConnectionState::Challenged) {
+            self.ground.count_as(ConnectionStateLabel::Challenged);
+        }
     }
 
     fn judge(&mut self, answer: Answer) {
@@ -146,8 +144,25 @@ impl Effects for Wiring<'_> {
             let mode = live.bound().map(|bound| bound.mode).unwrap_or_default();
             self.ground.worker.gateway.keeper.verify(live.id, live.generation, mode);
             self.ground.count_as(ConnectionStateLabel::Verified);
+            challenge_in_time(self.ground.worker.gateway.session.challenge.again.every_seconds.duration(), self.ctx);
         }
         verified
+    }
+
+    fn still_verified(&mut self, epoch: u32) -> bool {
+        self.ground.live.epoch.store(epoch, Ordering::Release);
+        self.ground.live.state() == ConnectionState::Verified
+    }
+
+    fn mark_lapsed(&mut self) {
+        let Ground { worker, live, vitals, .. } = &*self.ground;
+        // This node's decisions end here; then the entry goes, which every other node is told of.
+        live.advance(ConnectionState::Lapsed);
+        worker.gateway.keeper.remove(live.id, live.generation);
+        let limits = &worker.gateway.settings.limits;
+        let first = limits.unverified_message_max_bytes;
+        vitals.inbound().set_limits(first.min(limits.frame_max_bytes), first.min(limits.message_max_bytes));
+        self.ground.count_as(ConnectionStateLabel::Lapsed);
     }
 
     fn start_tickets(&mut self) {
@@ -206,6 +221,71 @@ impl Effects for Wiring<'_> {
 
     fn close(&mut self, reason: CloseReason) {
         self.ground.vitals.close(reason);
+    }
+}
+
+impl Wiring<'_> {
+    /// Makes a challenge over what is bound to the connection: `Issued` or `IssueFailed` follows.
+    fn make_challenge(&mut self, form: ChallengeForm, epoch: u32) {
+        let Ground { worker, live, binding, permit, .. } = &*self.ground;
+        let mode = binding.as_ref().map_or(Mode::Bearer, |binding| binding.hello.mode);
+        let work = permit.as_ref().and_then(|permit| Work::under(permit.load(), &worker.gateway.session.challenge.work));
+        let issued = worker.gateway.issuer.issue(live.id, epoch, live.origin.as_deref(), form, binding.as_ref());
+        let issued = issued.and_then(|issued| {
+            let issued = issued.with_work(work);
+            let held = hold(&worker.gateway, &issued)?;
+            Ok((challenge_frame(&issued, mode, held.as_ref()), issued, held))
+        });
+        let followup = match issued {
+            Ok((frame, issued, held)) => {
+                (self.ground.issued, self.ground.held) = (Some(issued), held);
+                Followup::Issued(Box::new(frame))
+            }
+            Err(error) => {
+                tracing::error!(connection = ?live.id, %error, "challenge could not be made");
+                Followup::IssueFailed
+            }
+        };
+        self.ground.followups.push_back(followup);
+    }
+}
+
+/// Challenges the connection again once in so long, for as long as it lives. Zero: never.
+fn challenge_in_time(every: Duration, ctx: &mut WebsocketContext<Connection>) {
+    if every.is_zero() {
+        return;
+    }
+    // Spread, so that connections which came together are not challenged together.
+    let pause = Backoff::new(every, every).pause();
+    ctx.run_later(pause, move |connection, ctx| {
+        connection.happen(Event::ChallengeAgain(AgainCause::Time), ctx);
+        challenge_in_time(every, ctx);
+    });
+}
+
+/// Keeps the program of the form `frame` to be fetched.
+fn hold(gateway: &Gateway, issued: &Issued) -> Result<Option<HeldProgram>, IssueError> {
+    if issued.form != ChallengeForm::Frame {
+        return Ok(None);
+    }
+    let handle = ProgramHandle::draw(gateway.node)?;
+    Ok(Some(gateway.held.hold(handle, issued.program.clone())))
+}
+
+/// A challenge as it goes to the client.
+fn challenge_frame(issued: &Issued, mode: Mode, held: Option<&HeldProgram>) -> ChallengeFrame {
+    ChallengeFrame {
+        challenge_id: *issued.challenge_id.as_bytes(),
+        epoch: issued.epoch,
+        server_nonce: issued.server_nonce,
+        form: issued.form,
+        program: held.map_or_else(|| issued.program.clone(), |held| held.handle().encode()),
+        program_hash: held.map(|_| program_digest(&issued.program)),
+        mode,
+        signature: issued.signature.clone(),
+        work: issued.work(),
+        file: issued.file().cloned(),
+        decoy: issued.decoy.clone(),
     }
 }
 

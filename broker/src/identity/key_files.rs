@@ -1,5 +1,6 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::encoding::AsDer as _;
@@ -7,6 +8,8 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::IdentityError;
@@ -17,21 +20,40 @@ use crate::config::PoolAlgorithm;
 /// Which key was the first of the folder.
 const FIRST_CLAIM: &str = "first.claim";
 
-/// The folder of signing keys: for each key a PKCS#8 file in PEM form and a record in JSON beside it.
+/// What is known of a key beside the key itself; it is stored as JSON next to it.
+pub(super) trait Record: Serialize + DeserializeOwned {
+    /// The key's name, which is its file's.
+    fn kid(&self) -> &str;
+
+    /// The name of the record's own file.
+    fn name(&self) -> String;
+}
+
+impl Record for KeyRecord {
+    fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    fn name(&self) -> String {
+        self.kid.clone()
+    }
+}
+
+/// A folder of signing keys: for each key a PKCS#8 file in PEM form and a record in JSON beside it.
 ///
 /// A key is there when its record is, and each file appears whole: written under another name, then renamed.
 #[derive(Debug)]
-pub(super) struct KeyFolder(PathBuf);
+pub(super) struct KeyFolder<R>(PathBuf, PhantomData<fn() -> R>);
 
-impl KeyFolder {
+impl<R: Record> KeyFolder<R> {
     /// Opens the folder, or makes it, accessible for its owner only.
     pub(super) fn open(path: PathBuf) -> Result<Self, IdentityError> {
         create_private_folder(&path)?;
-        Ok(Self(path))
+        Ok(Self(path, PhantomData))
     }
 
     /// The records of all keys, in no order.
-    pub(super) fn records(&self) -> Result<Vec<KeyRecord>, IdentityError> {
+    pub(super) fn records(&self) -> Result<Vec<R>, IdentityError> {
         let mut records = Vec::new();
         for path in self.record_paths()? {
             match read_record(&path) {
@@ -51,47 +73,32 @@ impl KeyFolder {
     }
 
     /// Stores a new key, its record last.
-    pub(super) fn add(&self, record: &KeyRecord, pem: &str) -> Result<(), IdentityError> {
-        self.write(&self.path(&record.kid, "pem"), pem.as_bytes())?;
+    pub(super) fn add(&self, record: &R, pem: &str) -> Result<(), IdentityError> {
+        self.write(&self.path(record.kid(), "pem"), pem.as_bytes())?;
         self.update(record)
     }
 
-    /// Stores the first key of an empty folder, unless another process does so at the same time; then that one's key is
-    /// the first. Returns the record of the first key.
-    ///
-    /// The claim appears whole and once, by a hard link, and holds the record. Whoever finds it brings the key to its place
-    /// itself: a process that ends in between leaves nobody waiting.
-    pub(super) fn add_first(&self, record: KeyRecord, pem: &str) -> Result<KeyRecord, IdentityError> {
-        let (claim, own) = (self.0.join(FIRST_CLAIM), self.path(&record.kid, "pem"));
+    /// Stores a new key, its record last, unless there is a record of this name; tells whether it did. Of many processes at
+    /// once, one does.
+    pub(super) fn add_new(&self, record: &R, pem: &str) -> Result<bool, IdentityError> {
+        let own = self.path(record.kid(), "pem");
         self.write(&own, pem.as_bytes())?;
-        let first = match self.link_new(&claim, &json_of(&record)?)? {
-            true => record,
-            false => {
-                let first = read_record(&claim)?;
-                // A claim from before everything else was removed from the folder claims nothing any more.
-                if !self.path(&first.kid, "pem").exists() {
-                    remove(&claim)?;
-                    return self.add_first(record, pem);
-                }
-                remove(&own)?;
-                first
-            }
-        };
-        self.link_new(&self.path(&first.kid, "json"), &json_of(&first)?)?;
-        Ok(first)
+        let added = self.link_new(&self.path(&record.name(), "json"), &json_of(record)?)?;
+        if !added {
+            remove(&own)?;
+        }
+        Ok(added)
     }
 
     /// Stores a record anew.
-    pub(super) fn update(&self, record: &KeyRecord) -> Result<(), IdentityError> {
-        self.write(&self.path(&record.kid, "json"), &json_of(record)?)
+    pub(super) fn update(&self, record: &R) -> Result<(), IdentityError> {
+        self.write(&self.path(&record.name(), "json"), &json_of(record)?)
     }
 
     /// Removes a key, its record first. Done already by another process is done.
-    pub(super) fn remove(&self, kid: &str) -> Result<(), IdentityError> {
-        for extension in ["json", "pem"] {
-            remove(&self.path(kid, extension))?;
-        }
-        Ok(())
+    pub(super) fn remove(&self, record: &R) -> Result<(), IdentityError> {
+        remove(&self.path(&record.name(), "json"))?;
+        remove(&self.path(record.kid(), "pem"))
     }
 
     /// A number that changes when a record does: over names, lengths and times of change.
@@ -153,6 +160,33 @@ impl KeyFolder {
     }
 }
 
+impl KeyFolder<KeyRecord> {
+    /// Stores the first key of an empty folder, unless another process does so at the same time; then that one's key is
+    /// the first. Returns the record of the first key.
+    ///
+    /// The claim appears whole and once, by a hard link, and holds the record. Whoever finds it brings the key to its place
+    /// itself: a process that ends in between leaves nobody waiting.
+    pub(super) fn add_first(&self, record: KeyRecord, pem: &str) -> Result<KeyRecord, IdentityError> {
+        let (claim, own) = (self.0.join(FIRST_CLAIM), self.path(&record.kid, "pem"));
+        self.write(&own, pem.as_bytes())?;
+        let first = match self.link_new(&claim, &json_of(&record)?)? {
+            true => record,
+            false => {
+                let first: KeyRecord = read_record(&claim)?;
+                // A claim from before everything else was removed from the folder claims nothing any more.
+                if !self.path(&first.kid, "pem").exists() {
+                    remove(&claim)?;
+                    return self.add_first(record, pem);
+                }
+                remove(&own)?;
+                first
+            }
+        };
+        self.link_new(&self.path(&first.kid, "json"), &json_of(&first)?)?;
+        Ok(first)
+    }
+}
+
 /// Removed already by another process is removed.
 fn remove(path: &Path) -> Result<(), IdentityError> {
     match std::fs::remove_file(path) {
@@ -161,11 +195,11 @@ fn remove(path: &Path) -> Result<(), IdentityError> {
     }
 }
 
-fn json_of(record: &KeyRecord) -> Result<Vec<u8>, IdentityError> {
+fn json_of<R: Record>(record: &R) -> Result<Vec<u8>, IdentityError> {
     serde_json::to_vec_pretty(record).map_err(|error| IdentityError::Key(error.to_string()))
 }
 
-fn read_record(path: &Path) -> Result<KeyRecord, IdentityError> {
+fn read_record<R: Record>(path: &Path) -> Result<R, IdentityError> {
     let text = std::fs::read(path).map_err(|error| IdentityError::Io(path.to_owned(), error))?;
     serde_json::from_slice(&text).map_err(|error| IdentityError::Key(format!("{}: {error}", path.display())))
 }

@@ -59,7 +59,7 @@ struct Ring {
 /// The newest key that is active signs; every key in the folder verifies.
 #[derive(Debug)]
 pub struct SigningKeys {
-    folder: KeyFolder,
+    folder: KeyFolder<KeyRecord>,
     algorithm: PoolAlgorithm,
     publish_ahead: u64,
     retention: u64,
@@ -188,7 +188,7 @@ impl SigningKeys {
         let ring = self.ring.load();
         let over: Vec<_> = ring.keys.iter().filter(|key| key.record.is_over(now)).collect();
         for key in &over {
-            match self.folder.remove(&key.record.kid) {
+            match self.folder.remove(&key.record) {
                 Ok(()) => tracing::info!(kid = key.record.kid, "signing key dropped"),
                 // A mounted folder may be read-only. Its new keys must be taken all the same.
                 Err(error) => tracing::warn!(kid = key.record.kid, %error, "signing key is over and stays in the folder"),

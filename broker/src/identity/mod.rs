@@ -4,6 +4,7 @@
 //!   takes one apart, `key_table` and `jwks` have the keys, `claims` the rules.
 //! - [`UserPool`]: sign-in, refresh, sign-out. `store` keeps it, in a file or in Redis, `passwords` and `hasher` judge it, `issue` and
 //!   [`SigningKeys`] make its tokens, `http` is its door for clients and [`UserAdmin`] the one for administrators.
+//! - [`ProgramKeys`]: the keys that sign programs. They say who this node is to pages, as [`SigningKeys`] do to services.
 //! - [`Revocation`]: what ends tokens early. `revocation` carries it from the store to whoever must act on it.
 //!
 //! Invariants: nothing of a token is believed before its signature; a key's algorithms never come from a token; no
@@ -25,6 +26,7 @@ mod keys;
 mod passwords;
 mod pool;
 mod principal;
+mod program_keys;
 mod random;
 mod refusal;
 mod revocation;
@@ -49,6 +51,7 @@ pub use keys::{KeyRecord, SigningKeys};
 pub use passwords::WeakPassword;
 pub use pool::{AuthRefusal, HashUnavailableNow, Session, UserPool};
 pub use principal::Principal;
+pub use program_keys::{ProgramKeyRecord, ProgramKeys};
 pub use refusal::TokenRefusal;
 pub use revocation::Revocation;
 pub use store::{PasswordState, StoreError, User};
@@ -89,6 +92,17 @@ pub enum IdentityError {
     /// The folder of keys is empty.
     #[error("no signing key left")]
     NoSigningKey,
+    /// The folder of program keys has not two of them.
+    #[error("program keys are missing from their folder")]
+    NoProgramKeys,
+    /// Pages may not pin the next program key yet.
+    #[error(
+        "the next key must be published for {left} s more, or pages that do not pin it yet break; --now rotates all the same"
+    )]
+    NextKeyYoung {
+        /// Seconds.
+        left: u64,
+    },
     /// A claim was given that tokens have anyway.
     #[error("claim `{0}` is set by the pool itself")]
     ReservedClaim(String),

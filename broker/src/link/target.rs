@@ -170,9 +170,13 @@ impl RedisTarget {
                 }
                 // The name may lead to another server than it did.
                 let Ok(reached) = self.connect(|_| {}).await else { return Whereabouts::Unknown };
-                match sentinel::is_master(&reached.connection, timeout).await {
-                    Ok(true) => Whereabouts::Elsewhere,
-                    _ => Whereabouts::Unknown,
+                if sentinel::is_master(&reached.connection, timeout).await != Ok(true) {
+                    return Whereabouts::Unknown;
+                }
+                // Both may be one server, which became master between the two questions.
+                match sentinel::is_master(present, timeout).await {
+                    Ok(true) => Whereabouts::Here,
+                    _ => Whereabouts::Elsewhere,
                 }
             }
             To::Sentinel { sentinels, master } => match sentinel::named(self, sentinels, master).await {

@@ -14,6 +14,8 @@ use super::api_keys::ApiKeys;
 use super::disconnect::Disconnector;
 use crate::edge::{Cors, refuse};
 use crate::hub::{PublishError, Publisher};
+use crate::registry::ConnectionState;
+use crate::telemetry::AgainCause;
 
 /// Where a key may stand beside `Authorization: Bearer`.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -50,6 +52,13 @@ struct DisconnectRequest {
     issuer: Option<String>,
 }
 
+/// Body of `POST /api/v1/challenge`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChallengeRequest {
+    connection: ConnectionId,
+}
+
 impl Management {
     /// The endpoints. Bodies above `body_max_bytes` are refused with 413.
     #[must_use]
@@ -67,6 +76,7 @@ impl Management {
     pub fn configure(self: &Arc<Self>, config: &mut web::ServiceConfig) {
         let data = web::Data::from(self.clone());
         config.service(web::resource("/api/v1/publish").app_data(data.clone()).to(publish));
+        config.service(web::resource("/api/v1/challenge").app_data(data.clone()).to(challenge));
         config.service(web::resource("/api/v1/disconnect").app_data(data).to(disconnect));
     }
 
@@ -146,6 +156,19 @@ impl Management {
         }
     }
 
+    /// Has a verified native client of this node challenged again. What comes of it shows in its connection.
+    async fn challenge(&self, request: &HttpRequest, body: web::Payload) -> Result<HttpResponse, HttpResponse> {
+        let ChallengeRequest { connection } = self.admit(request, body).await?;
+        let live = self.disconnector.live().get(connection);
+        let live = live.filter(|live| live.state() == ConnectionState::Verified && live.bound().is_some());
+        let Some(live) = live else {
+            let message = "this node has no such connection of a native client that is verified: ask the node that owns it";
+            return Err(refuse(StatusCode::NOT_FOUND, "connection_unknown", message));
+        };
+        live.mailbox.challenge(AgainCause::Server);
+        Ok(HttpResponse::Accepted().json(json!({})))
+    }
+
     /// Adds what a page needs to read the answer.
     fn finish(&self, request: &HttpRequest, answer: Result<HttpResponse, HttpResponse>) -> HttpResponse {
         let mut response = answer.unwrap_or_else(|refusal| refusal);
@@ -167,6 +190,14 @@ async fn disconnect(request: HttpRequest, body: web::Payload, management: web::D
         return preflight;
     }
     let answer = Box::pin(management.disconnect(&request, body)).await;
+    management.finish(&request, answer)
+}
+
+async fn challenge(request: HttpRequest, body: web::Payload, management: web::Data<Management>) -> HttpResponse {
+    if let Some(preflight) = management.cors.preflight(&request) {
+        return preflight;
+    }
+    let answer = Box::pin(management.challenge(&request, body)).await;
     management.finish(&request, answer)
 }
 

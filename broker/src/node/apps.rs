@@ -11,6 +11,7 @@ use crate::authorizer::AuthorizeEndpoint;
 use crate::config::Settings;
 use crate::demo::DemoPage;
 use crate::edge::{Cors, refuse};
+use crate::frame_page::FramePage;
 use crate::gateway::{self, Gateway, Watchdog, WatchdogSettings, Worker};
 use crate::hub::HubShard;
 use crate::identity::Identity;
@@ -26,6 +27,8 @@ pub(super) struct AppParts {
     pub(super) identity: Arc<Identity>,
     pub(super) authorize: Arc<AuthorizeEndpoint>,
     pub(super) management: Arc<Management>,
+    /// The frame of the challenge, where a form needs it.
+    pub(super) frame: Option<FramePage>,
     pub(super) cors: Cors,
     pub(super) health: Health,
     pub(super) metrics: Arc<Metrics>,
@@ -50,6 +53,9 @@ impl AppParts {
                     parts.management.configure(config);
                 }
                 sdk::configure(config);
+                if let Some(frame) = &parts.frame {
+                    frame.configure(config);
+                }
                 if parts.settings.server.demo_page {
                     DemoPage::new(&parts.settings).configure(config);
                 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use countersign_node_proto::{Ask, NodeId, NodeMessage, Question, Reply};
 
 use crate::authorizer::Authorizer;
+use crate::challenge::HeldPrograms;
 use crate::cluster::{Asker, BusListener};
 use crate::hub::Hub;
 use crate::management::Disconnector;
@@ -15,6 +16,7 @@ pub(super) struct Hearing {
     pub(super) authorizer: Arc<Authorizer>,
     pub(super) disconnector: Arc<Disconnector>,
     pub(super) asker: Arc<Asker>,
+    pub(super) held: Arc<HeldPrograms>,
 }
 
 impl BusListener for Hearing {
@@ -36,9 +38,10 @@ impl BusListener for Hearing {
             }
             NodeMessage::Invalidate(what) => self.authorizer.invalidate(&what),
             NodeMessage::Ask(Ask { number, question }) => {
-                let authorizer = Arc::clone(&self.authorizer);
+                let (authorizer, held) = (Arc::clone(&self.authorizer), Arc::clone(&self.held));
                 self.asker.answer(from, number, move || match question {
                     Question::Proof(proof) => Reply::Proof(authorizer.answer(&proof)),
+                    Question::Program(program) => Reply::Program(held.take_by_text(&program.handle)),
                     Question::Unknown => Reply::NotUnderstood,
                 });
             }

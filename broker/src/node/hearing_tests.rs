@@ -2,6 +2,7 @@ use std::sync::Mutex;
 
 use actix_web::http::Uri;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::test;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,10 +10,13 @@ use countersign_node_proto::{ChannelName, ConnectionId, Disconnect, Generation, 
 
 use super::*;
 use crate::authorizer::{Asked, AuthorizerParts, Decision, Demand, Refused, TokenCheck, TokenProblem, tests::office};
+use crate::challenge::ProgramHandle;
 use crate::close::CloseReason;
 use crate::cluster::conformance::eventually;
 use crate::cluster::{Bus as _, LocalBus, LocalExchange};
-use crate::config::{AuthorizerSettings, CallFrom, Mode, Require};
+use crate::config::{AuthorizerSettings, CallFrom, Mode, OriginPolicy, Require};
+use crate::edge::OriginList;
+use crate::frame_page::{FramePage, Programs};
 use crate::hub::{Dialect, Outbox, Publisher, Receipt, Shard};
 use crate::identity::{Clock, Principal};
 use crate::registry::{
@@ -55,6 +59,7 @@ struct Node {
     authorizer: Arc<Authorizer>,
     disconnector: Arc<Disconnector>,
     asker: Arc<Asker>,
+    held: Arc<HeldPrograms>,
     tickets: Arc<TicketOffice>,
     shard: Shard,
     publisher: Publisher,
@@ -83,7 +88,7 @@ async fn start(number: u8, exchange: &Arc<LocalExchange>, registry: &Arc<MemoryR
     shard.start();
     let tickets = office(id, Clock::system());
     let asker = Asker::new(bus.clone(), std::time::Duration::from_millis(500), metrics.clone());
-    let asker_of = asker.clone();
+    let (asker_of, held) = (asker.clone(), Arc::<HeldPrograms>::default());
     let parts = AuthorizerParts {
         node: id,
         live: live.clone(),
@@ -105,8 +110,9 @@ async fn start(number: u8, exchange: &Arc<LocalExchange>, registry: &Arc<MemoryR
         authorizer: authorizer_of,
         disconnector: disconnector_of,
         asker: asker_of,
+        held: held.clone(),
     }));
-    Node { id, bus, live, keeper, authorizer, disconnector, asker, tickets, shard, publisher, metrics }
+    Node { id, bus, live, keeper, authorizer, disconnector, asker, held, tickets, shard, publisher, metrics }
 }
 
 impl Node {
@@ -221,6 +227,7 @@ async fn a_gap_forgets_everything_that_was_learned() {
         authorizer: far.authorizer.clone(),
         disconnector: far.disconnector.clone(),
         asker: far.asker.clone(),
+        held: far.held.clone(),
     };
     listener.gap();
     assert_eq!(far.decide(connection.id).await.1, DecisionSource::Registry);
@@ -295,4 +302,28 @@ async fn a_ticket_is_good_on_every_node_until_its_connections_end_is_heard() {
     near.keeper.remove(id, page.connection.generation);
     assert_eq!(verdict(&near).await.0, Err(Refused::ConnectionUnknown), "at once");
     eventually(async || verdict(&far).await.0 == Err(Refused::ConnectionUnknown)).await;
+}
+
+/// What a node's frame gets for a handle.
+async fn fetch(node: &Node, handle: &ProgramHandle) -> (u16, String) {
+    let origins = OriginList::new(Vec::new(), OriginPolicy::Refuse, OriginPolicy::Refuse);
+    let page = FramePage::new(&origins, Programs::new(node.id, node.held.clone(), node.asker.clone()));
+    let app = test::init_service(actix_web::App::new().configure(|app| page.configure(app))).await;
+    let request = test::TestRequest::get().uri(&format!("/challenge/program/{}", handle.encode())).to_request();
+    let response = test::call_service(&app, request).await;
+    (response.status().as_u16(), String::from_utf8(test::read_body(response).await.to_vec()).unwrap())
+}
+
+#[actix_web::test]
+async fn a_program_is_fetched_through_any_node_and_once() {
+    let [one, two] = cluster().await;
+    let held = one.held.hold(ProgramHandle::draw(one.id).unwrap(), "AQ".to_owned());
+    assert_eq!(fetch(&two, &held.handle()).await, (200, "AQ".to_owned()));
+    for node in [&one, &two] {
+        assert_eq!(fetch(node, &held.handle()).await.0, 404, "it was given");
+    }
+    let over = one.held.hold(ProgramHandle::draw(one.id).unwrap(), "AQ".to_owned()).handle();
+    assert_eq!(fetch(&two, &over).await.0, 404, "its challenge is over");
+    let nobody = ProgramHandle::draw(NodeId::from_bytes([9; 8])).unwrap();
+    assert_eq!(fetch(&two, &nobody).await.0, 503, "no such node: nobody knows");
 }

@@ -50,6 +50,9 @@ pub enum NodeError {
     /// Challenges cannot be made.
     #[error(transparent)]
     Challenge(#[from] crate::challenge::IssueError),
+    /// The files that challenges ask about cannot be used.
+    #[error(transparent)]
+    Files(#[from] crate::challenge::FilesError),
     /// The system's generator failed.
     #[error("no randomness to be had: {0}")]
     Randomness(#[from] getrandom::Error),

@@ -14,14 +14,15 @@ use super::apps::AppParts;
 use super::backplane::Backplane;
 use super::hearing::Hearing;
 use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, TokenCheck, TokenProblem};
-use crate::challenge::{Issuer, PendingPermits};
+use crate::challenge::{Files, HeldPrograms, Issuer, PendingPermits, Signing};
 use crate::close::CloseReason;
 use crate::cluster::{Asker, Bus};
-use crate::config::{ServerSettings, Settings, TlsSettings};
+use crate::config::{ChallengeForm, ServerSettings, Settings, TlsSettings};
 use crate::edge::{self, ClientAddress, Cors, HostList, ListenerSpec, Origin, OriginList, Tls};
+use crate::frame_page::{FramePage, Programs};
 use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
 use crate::hub::{Hub, Publisher};
-use crate::identity::{self, Clock, Identity, Principal, TokenRefusal, TokenVerifier};
+use crate::identity::{self, Clock, Identity, Principal, ProgramKeys, TokenRefusal, TokenVerifier};
 use crate::link::Task;
 use crate::management::{ApiKeys, Disconnector, Management};
 use crate::registry::{LeaseKeeper, LiveConnections, RegistryKeeper};
@@ -139,14 +140,18 @@ impl Node {
         let keys = ApiKeys::load(&settings.management, &server.data_dir)?;
         let body_max = server.request_body_max_bytes;
         let management = Management::new(keys, publisher.clone(), Arc::clone(&disconnector), cors.clone(), body_max);
+        let held = Arc::<HeldPrograms>::default();
         attached.listen(Arc::new(Hearing {
             hub: Arc::clone(&hub),
             live: Arc::clone(&live),
             authorizer: Arc::clone(&authorizer),
             disconnector,
-            asker,
+            asker: Arc::clone(&asker),
+            held: Arc::clone(&held),
         }));
         attached.listening().await;
+        let programs = Programs::new(node, Arc::clone(&held), asker);
+        let frame = settings.challenge.offers(ChallengeForm::Frame).then(|| FramePage::new(&origins, programs));
         let gateway = Arc::new(Gateway {
             settings: settings.gateway.clone(),
             session: Arc::new(SessionConfig::compile(&settings).map_err(NodeError::Compile)?),
@@ -158,8 +163,9 @@ impl Node {
             supervisor: ConnectionSupervisor::new(settings.gateway.limits.clone(), live, Arc::clone(&metrics)),
             verifier: identity.verifier(),
             tickets,
-            issuer: Issuer::new(settings.challenge.program_operations)?,
-            permits: PendingPermits::new(settings.challenge.pending_max, Arc::clone(&metrics)),
+            issuer: issuer(&settings)?.asking_about(Files::load(&settings.challenge)?),
+            held,
+            permits: PendingPermits::new(&settings.challenge, std::time::Instant::now(), Arc::clone(&metrics)),
             handshakes: Semaphore::new(settings.gateway.limits.handshakes_in_flight_max),
             keeper,
             publisher,
@@ -170,6 +176,7 @@ impl Node {
             generations: AtomicU64::new(Clock::system().millis()),
         });
         let parts = AppParts {
+            frame,
             authorize: AuthorizeEndpoint::new(&settings.authorizer, authorizer, cors.clone()),
             settings: Arc::clone(&settings),
             gateway: Arc::clone(&gateway),
@@ -305,6 +312,21 @@ fn start_identity(
         tracing::info!(ended, "a user's tokens were revoked");
     };
     Ok(Identity::start(settings, Arc::clone(metrics), listen, revoked)?)
+}
+
+/// Makes challenges, and signs those that are to be signed.
+fn issuer(settings: &Settings) -> Result<Issuer, NodeError> {
+    let challenge = &settings.challenge;
+    let issuer = Issuer::new(challenge.program_operations)?;
+    if !ChallengeForm::ALL.iter().any(|form| challenge.offers(*form) && challenge.sign_programs.covers(*form)) {
+        return Ok(issuer);
+    }
+    if settings.cluster.redis.is_some() && challenge.signing_keys_dir.is_none() {
+        tracing::warn!("nodes sign programs each with keys of its own: name a shared folder in challenge.signing_keys_dir");
+    }
+    let keys = ProgramKeys::start(settings)?;
+    let answer_ms = u32::try_from(challenge.answer_timeout_ms.0).unwrap_or(u32::MAX);
+    Ok(issuer.signing(Signing::new(challenge.sign_programs, answer_ms, move |frame| frame.sign(&keys.current()))))
 }
 
 /// The configured origins, and the node's own where that is asked for.

@@ -12,6 +12,8 @@ use crate::config::Mode;
 use crate::edge::IdentityHeaders;
 use crate::identity::Principal;
 use crate::page_key::PageKey;
+use crate::quota::PerMinute;
+use crate::telemetry::AgainCause;
 use crate::ticket::{ReplayWindow, Replayed};
 
 /// Where a connection is in its life: forward only, and `Closed` is final.
@@ -24,8 +26,10 @@ pub enum ConnectionState {
     Challenged = 1,
     /// Challenge answered.
     Verified = 2,
+    /// Verified no more: a further challenge failed, and the socket stayed open.
+    Lapsed = 3,
     /// Gone.
-    Closed = 3,
+    Closed = 4,
 }
 
 impl ConnectionState {
@@ -35,6 +39,7 @@ impl ConnectionState {
             0 => Self::Accepted,
             1 => Self::Challenged,
             2 => Self::Verified,
+            3 => Self::Lapsed,
             _ => Self::Closed,
         }
     }
@@ -58,6 +63,10 @@ pub trait Mailbox: Send + Sync + 'static {
     /// # Errors
     /// [`PostError`] if it will not be sent.
     fn post(&self, payload: Payload) -> Result<(), PostError>;
+    /// Challenges a verified native client again, unless that is under way. Does nothing where there is no such client.
+    fn challenge(&self, cause: AgainCause) {
+        let _ = cause;
+    }
     /// Starts the closing handshake.
     fn close(&self, reason: CloseReason);
     /// Ends the connection now, without one.
@@ -83,6 +92,8 @@ pub struct LiveConnection {
     /// How other threads reach it.
     pub mailbox: Box<dyn Mailbox>,
     principal: ArcSwapOption<Principal>,
+    /// Calls allowed in its name.
+    calls: PerMinute,
     state: AtomicU8,
     /// Made at the first decision, for the principal of then: most connections never need it.
     vouched: ArcSwapOption<Vouched>,
@@ -129,10 +140,24 @@ impl LiveConnection {
             epoch: AtomicU32::new(0),
             mailbox,
             principal: ArcSwapOption::new(principal),
+            calls: PerMinute::default(),
             state: AtomicU8::new(ConnectionState::Accepted as u8),
             vouched: ArcSwapOption::empty(),
             bound: OnceLock::new(),
             calls_seen: OnceLock::new(),
+        }
+    }
+
+    /// Has its client challenged again after more calls in its name than this within a minute. 0: never.
+    #[must_use]
+    pub fn challenged_after_calls(self, per_minute: u32) -> Self {
+        Self { calls: PerMinute::new(per_minute), ..self }
+    }
+
+    /// A call was allowed in its name. `now` in seconds.
+    pub fn called(&self, now: u64) {
+        if self.calls.passes(|| now / 60) {
+            self.mailbox.challenge(AgainCause::Calls);
         }
     }
 

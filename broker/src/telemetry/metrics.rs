@@ -12,6 +12,8 @@ label! {
         Challenged => "challenged",
         /// Challenge answered.
         Verified => "verified",
+        /// A further challenge failed, and the socket stayed open.
+        Lapsed => "lapsed",
     }
 }
 
@@ -30,7 +32,7 @@ label! {
         TokenMissing => "token_missing",
         /// 401: token does not verify.
         TokenInvalid => "token_invalid",
-        /// 429: quota of an address or principal.
+        /// 429: quota of an address or principal, or too many failed challenges.
         QuotaExceeded => "quota_exceeded",
         /// 503: node full, draining or unable to judge.
         Unavailable => "unavailable",
@@ -54,6 +56,20 @@ label! {
         Abandoned => "abandoned",
         /// The node could not judge.
         Internal => "internal",
+    }
+}
+
+label! {
+    /// Why a verified connection was challenged again.
+    pub enum AgainCause as "cause" {
+        /// It sent many messages.
+        Messages => "messages",
+        /// Many calls were made in its name.
+        Calls => "calls",
+        /// It is time.
+        Time => "time",
+        /// A server asked for it.
+        Server => "server",
     }
 }
 
@@ -214,8 +230,16 @@ label! {
         HubQueue => "hub_queue",
         /// Incomplete message.
         MessageAssembly => "message_assembly",
-        /// Challenges pending.
+        /// Challenges pending on the node.
         PendingChallenges => "pending_challenges",
+        /// Challenges pending of one network.
+        PendingPerNetwork => "pending_per_network",
+        /// Challenges pending of one origin.
+        PendingPerOrigin => "pending_per_origin",
+        /// Failed challenges of one network.
+        FailuresPerNetwork => "failures_per_network",
+        /// Failed challenges of one origin.
+        FailuresPerOrigin => "failures_per_origin",
     }
 }
 
@@ -331,6 +355,8 @@ pub struct Metrics {
     pub handshakes: Counters<HandshakeOutcome>,
     /// Challenges by verdict.
     pub challenge_verdicts: Counters<VerdictLabel>,
+    /// Challenges of connections that were verified already.
+    pub challenges_again: Counters<AgainCause>,
     /// From challenge sent to answer received.
     pub challenge_seconds: Histogram,
     /// Challenges waiting for an answer.
@@ -451,6 +477,11 @@ impl Metrics {
             connections: Gauges::register(r, "countersign_connections", "Open connections by state."),
             handshakes: Counters::register(r, "countersign_handshakes_total", "WebSocket handshakes by outcome."),
             challenge_verdicts: Counters::register(r, "countersign_challenge_verdicts_total", "Challenges by verdict."),
+            challenges_again: Counters::register(
+                r,
+                "countersign_challenges_again_total",
+                "Challenges of connections that were verified already, by cause.",
+            ),
             challenge_seconds: histogram(
                 "countersign_challenge_seconds",
                 "From challenge sent to answer received.",

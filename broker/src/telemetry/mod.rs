@@ -9,7 +9,7 @@ pub use family::{CounterGrid, Counters, Gauges, Histograms, Label};
 pub use health::{Condition, Health, HealthReport, Readiness, configure};
 pub use logging::{LoggingError, init_logging};
 pub use metrics::{
-    AskOutcome, AuthOutcome, BusDrop, BusGap, ConnectionStateLabel, CutReason, DecisionOutcome, DecisionSource, Direction,
-    HandshakeOutcome, IssuerKind, LimitHit, Metrics, ModeLabel, ProbeOutcome, RedisCall, RedisLinkLabel, RedisOutcome,
-    TokenOutcome, VerdictLabel,
+    AgainCause, AskOutcome, AuthOutcome, BusDrop, BusGap, ConnectionStateLabel, CutReason, DecisionOutcome, DecisionSource,
+    Direction, HandshakeOutcome, IssuerKind, LimitHit, Metrics, ModeLabel, ProbeOutcome, RedisCall, RedisLinkLabel,
+    RedisOutcome, TokenOutcome, VerdictLabel,
 };

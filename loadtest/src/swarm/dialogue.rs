@@ -7,7 +7,9 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign::challenge::{AnswerKey, ChallengeId, Lanes, Terms, base64url, bind_message, hello_digest, program_digest};
+use countersign::challenge::{
+    AnswerKey, ChallengeId, Lanes, Terms, Work, WorkBound, base64url, bind_message, hello_digest, program_digest,
+};
 use countersign::config::{ChallengeForm, Mode};
 use countersign::page_key::PageKey;
 use countersign_node_proto::ConnectionId;
@@ -33,6 +35,7 @@ struct Message<'a> {
     mode: Option<Cow<'a, str>>,
     #[serde(borrow)]
     program: Option<Cow<'a, str>>,
+    work: Option<Work>,
     ticket: Option<String>,
     error: Option<serde_json::Value>,
 }
@@ -128,6 +131,8 @@ impl Dialogue {
         let key = page_key()?;
         let point = <[u8; 65]>::try_from(key.public_key().as_ref()).ok().and_then(PageKey::parse).ok_or_else(lacks)?;
         let digest = program_digest(program);
+        let server_nonce = message.nonce.as_deref().and_then(base64url).ok_or_else(lacks)?;
+        let work = message.work.map(Work::field);
         let transcript = Terms {
             form: ChallengeForm::Source,
             host: &self.host,
@@ -135,23 +140,28 @@ impl Dialogue {
             challenge: &challenge,
             epoch: message.epoch,
             hello: &hello_digest(&self.hello),
-            server_nonce: &message.nonce.as_deref().and_then(base64url).ok_or_else(lacks)?,
+            server_nonce: &server_nonce,
             program: &digest,
             origin,
             top_origin: None,
             thumbprint: point.thumbprint(),
             mode: message.mode.as_deref().and_then(Mode::parse).ok_or_else(lacks)?,
-            work: None,
+            work: work.as_ref().map(<[u8; 2]>::as_slice),
             file: None,
         }
         .transcript();
         let mac = AnswerKey::derive(&digest, &Lanes::new(solver::solve(program, origin)?)).mac(&transcript);
         let signature = key.sign(&SystemRandom::new(), &bind_message(&transcript, &mac)).map_err(|_| "no signature")?;
         let (mac, signature) = (URL_SAFE_NO_PAD.encode(mac), URL_SAFE_NO_PAD.encode(signature));
-        let answer = json!({
+        let mut answer = json!({
             "id": ANSWER, "action": "answer", "challenge": challenge, "epoch": message.epoch, "origin": origin,
             "mac": mac, "signature": signature,
         });
+        if let Some(work) = message.work {
+            let bound = WorkBound { challenge: &challenge, server_nonce: &server_nonce, thumbprint: point.thumbprint() };
+            let solved = (0..work.count).map(|place| (0..=u32::MAX).find(|solution| work.solves(bound, place, *solution)));
+            answer["work"] = json!(solved.collect::<Option<Vec<u32>>>().ok_or("a puzzle without a solution")?);
+        }
         Ok(answer.to_string())
     }
 }

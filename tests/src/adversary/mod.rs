@@ -7,11 +7,13 @@
 //! - [`programs`]: clients that are no browser: an emulator of a JavaScript runtime, a port of the interpreter, guessers.
 //! - [`pages`]: a headless browser; a look-alike site behind a proxy that rewrites `Origin`, with the SDK as it is and patched.
 //! - [`pool`]: answers that are kept for later, for other sockets, or for a second time.
+//! - [`thief`]: what stolen ids, tickets and proofs are good for.
 
 pub mod cost;
 pub mod pages;
 pub mod pool;
 pub mod programs;
+pub mod thief;
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +27,7 @@ use crate::{Node, http};
 /// What is attacked: a node, and the one page that it lets in.
 #[derive(Debug)]
 pub struct Target {
-    /// With the settings that a node has by itself, but for the page's origin.
+    /// It asks for connection ids only, but for two of its three protected resources.
     pub node: Node,
     /// The site of the honest page.
     pub page: Page,
@@ -56,6 +58,16 @@ pub enum Adversary {
     AnswerReplayer,
     /// Tries connection ids.
     IdGuesser,
+    /// Shows a stolen connection id where that is all that is asked for; until its socket closes.
+    IdThief,
+    /// Shows a stolen connection id of a page that has tickets.
+    IdThiefAmongTickets,
+    /// Shows a stolen ticket where tickets are asked for; until it expires, 15 s, or its socket closes.
+    TicketThief,
+    /// Shows a stolen ticket where proofs are asked for, with proofs by a key of its own.
+    TicketThiefAmongProofs,
+    /// Shows proofs that it saw, again and for other calls.
+    ProofReplayer,
 }
 
 /// What is expected of it.
@@ -82,7 +94,7 @@ pub struct Outcome {
 
 impl Adversary {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::RuntimeEmulator,
         Self::InterpreterPort,
         Self::HeadlessBrowser,
@@ -93,6 +105,11 @@ impl Adversary {
         Self::PoolOfSockets,
         Self::AnswerReplayer,
         Self::IdGuesser,
+        Self::IdThief,
+        Self::IdThiefAmongTickets,
+        Self::TicketThief,
+        Self::TicketThiefAmongProofs,
+        Self::ProofReplayer,
     ];
 
     /// What is expected of it.
@@ -103,10 +120,17 @@ impl Adversary {
             | Self::InterpreterPort
             | Self::HeadlessBrowser
             | Self::PatchingProxy
-            | Self::PoolOfSockets => Expected::Succeeds,
-            Self::RewritingProxy | Self::PoolForOtherSockets | Self::PoolForLater | Self::AnswerReplayer | Self::IdGuesser => {
-                Expected::Fails
-            }
+            | Self::PoolOfSockets
+            | Self::IdThief
+            | Self::TicketThief => Expected::Succeeds,
+            Self::RewritingProxy
+            | Self::PoolForOtherSockets
+            | Self::PoolForLater
+            | Self::AnswerReplayer
+            | Self::IdGuesser
+            | Self::IdThiefAmongTickets
+            | Self::TicketThiefAmongProofs
+            | Self::ProofReplayer => Expected::Fails,
         }
     }
 
@@ -136,6 +160,11 @@ impl Adversary {
             Self::PoolOfSockets => pool::held(target, attempts).await,
             Self::AnswerReplayer => pool::replayed(target, attempts).await,
             Self::IdGuesser => programs::guess(target, attempts).await,
+            Self::IdThief => thief::id_for_bearer(target, attempts).await,
+            Self::IdThiefAmongTickets => thief::id_for_tickets(target, attempts).await,
+            Self::TicketThief => thief::ticket_for_tickets(target, attempts).await,
+            Self::TicketThiefAmongProofs => thief::ticket_for_proofs(target, attempts).await,
+            Self::ProofReplayer => thief::proof_again(target, attempts).await,
         };
         let processor = cost::without(target.node.process()).saturating_sub(before);
         Outcome { attempts, successes, processor, took: started.elapsed() }
@@ -162,7 +191,9 @@ impl Target {
     pub async fn start() -> Self {
         let port = Port::reserve();
         let origin = port.origin();
-        let node = Node::start(&format!("[gateway]\nallow_own_origin = false\nallowed_origins = [\"{origin}\"]"));
+        let gateway =
+            format!("[authorizer]\nmode = \"bearer\"\n[gateway]\nallow_own_origin = false\nallowed_origins = [\"{origin}\"]\n");
+        let node = Node::start(&(gateway + &thief::settings()));
         let html = pages::html(&sdk(&node).await, &format!("{}/ws", node.origin().replace("http", "ws")));
         Self { node, page: Page::serve(port, html), browser: Browser::start().await }
     }

@@ -57,6 +57,7 @@ fn run(challenge: &Value, hello: &Value, socket: &Socket, origin: &str) -> Vec<u
         connection: &connection,
         thumbprint: Some(&thumbprint),
         origin,
+        file: None,
     };
     evaluate(&program, &tapes).expect("it runs").to_bytes().to_vec()
 }

@@ -34,6 +34,7 @@ pub struct Scene {
     client: Option<[u8; 32]>,
     connection: ConnectionId,
     thumbprint: Option<[u8; 32]>,
+    file: Option<[u8; 32]>,
     page: (&'static str, &'static str),
 }
 
@@ -51,6 +52,7 @@ pub struct Case {
     client: Option<String>,
     connection: String,
     thumbprint: Option<String>,
+    file: Option<String>,
     /// Of the page.
     pub origin: &'static str,
     hostname: &'static str,
@@ -78,17 +80,21 @@ impl Scene {
         let mut seed = [0; 32];
         seed.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&stream.next().to_be_bytes()));
         let shape = Shape::new(operations, Constants::Edges).expect("a length within bounds");
+        let reads_file = number % 4 == 1;
+        let shape = if reads_file { shape.reading_file() } else { shape };
         let program = generate(&seed, shape).expect("a program within bounds");
         let page = PAGES[(stream.next() % PAGES.len() as u64) as usize];
         let (server, client, thumbprint) = (stream.bytes(), stream.bytes(), stream.bytes());
+        let connection = ConnectionId::from_bytes(stream.bytes());
         Self {
             number,
             program,
             seed,
             server,
             client: (!number.is_multiple_of(3)).then_some(client),
-            connection: ConnectionId::from_bytes(stream.bytes()),
+            connection,
             thumbprint: number.is_multiple_of(5).then_some(thumbprint),
+            file: reads_file.then(|| stream.bytes()),
             page,
         }
     }
@@ -108,6 +114,7 @@ impl Scene {
             connection: &self.connection,
             thumbprint: self.thumbprint.as_ref(),
             origin: self.page.0,
+            file: self.file.as_ref(),
         }
     }
 
@@ -129,6 +136,7 @@ impl Scene {
             client: self.client.map(|nonce| text(&nonce)),
             connection: text(self.connection.as_bytes()),
             thumbprint: self.thumbprint.map(|thumbprint| text(&thumbprint)),
+            file: self.file.map(|digest| text(&digest)),
             origin,
             hostname,
             reruns: 0,

@@ -4,6 +4,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
@@ -11,6 +12,8 @@ use super::engine::Engine;
 use crate::browser::Browser;
 use crate::poll::PATIENCE;
 
+/// Longest wait for the results of one piece: minutes of work, where programs are run until they are hot on a busy machine.
+const RESULTS_WITHIN: Duration = Duration::from_secs(300);
 /// What the page runs beside the runner.
 const EXCHANGE: &str = include_str!("../../js/differential_page.js");
 
@@ -47,7 +50,7 @@ impl Chromium {
 impl Engine for Chromium {
     fn run(&mut self, cases: &str) -> String {
         respond(&mut self.waiting, "application/json", cases).expect("the page reads its cases");
-        let (results, waiting) = self.posts.recv_timeout(PATIENCE).expect("the page posts its results");
+        let (results, waiting) = self.posts.recv_timeout(RESULTS_WITHIN).expect("the page posts its results");
         self.waiting = waiting;
         results
     }

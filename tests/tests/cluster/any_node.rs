@@ -53,6 +53,24 @@ async fn any_node_authorizes_publishes_to_and_closes_a_connection_of_any_other()
 }
 
 #[tokio::test]
+async fn a_frame_fetches_its_program_through_any_node_and_once() {
+    let cluster = ClusterPlan::new().toml("[challenge]\nforms = [\"frame\"]").nodes(2).start().await;
+    for owner in 0..2 {
+        let mut socket = cluster.dial(owner).welcomed().await;
+        let mut hello = socket.hello();
+        hello["forms"] = json!(["frame"]);
+        socket.ok("hello", hello).await;
+        let challenge = socket.event("challenge").await;
+        let path = format!("/challenge/program/{}", challenge["program"].as_str().unwrap());
+        let program = http::get(&cluster.nodes[1 - owner].url(&path)).send().await;
+        assert_eq!((program.status, program.header("cache-control")), (200, Some("no-store")));
+        for node in &cluster.nodes {
+            assert_eq!(http::get(&node.url(&path)).send().await.status, 404, "it was given");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_balancer_without_stickiness_spreads_sockets_and_any_request_finds_them() {
     let cluster = ClusterPlan::new().toml(RULES).balanced().start().await;
     let mut sockets = Vec::new();

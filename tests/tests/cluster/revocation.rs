@@ -80,3 +80,17 @@ async fn nobody_is_allowed_before_the_challenge_is_answered_on_whichever_node_is
     // A denial is remembered for about a second; the verification ends it sooner.
     cluster.all_answer(&id, 200).await;
 }
+
+#[tokio::test]
+async fn a_connection_that_fails_a_further_challenge_and_stays_is_denied_on_every_node() {
+    let cluster = ClusterPlan::new().toml("challenge.on_failure = 'stay_unverified'").start().await;
+    let mut socket = cluster.dial(0).verified().await;
+    cluster.all_answer(&socket.id, 200).await;
+    let order = cluster.nodes[0].manage("/api/v1/challenge", &json!({ "connection": socket.id })).await;
+    assert_eq!(order.status, 202);
+    socket.event("challenge").await;
+    cluster.all_answer(&socket.id, 200).await;
+    assert_eq!(socket.error("answer", json!({})).await, "denied");
+    cluster.all_answer(&socket.id, 401).await;
+    socket.ok("ping", json!({})).await;
+}

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use countersign_tests::binding::{PageKey, proof_header};
 use countersign_tests::browser::Browser;
 use countersign_tests::http;
 use countersign_tests::pages::{Page, Port};
@@ -113,6 +114,7 @@ async fn no_secrets_in_logs() {
         socket.end().await;
     }
     secrets.extend([token.clone(), "a secret among friends".to_owned()]);
+    call_with_proofs(&node, &token, &mut secrets).await;
 
     // What fails is logged more than what does not.
     let mut wrong = Dial::page(&node).query("Authorizer", &token).welcomed().await;
@@ -148,11 +150,38 @@ async fn verify(socket: &mut Socket, secrets: &mut Vec<String>) {
     socket.event("verified").await;
 }
 
-/// Every text in a message that is long enough to be a secret: ids, nonces, programs, MACs, signatures, tokens.
+/// A connection whose calls show tickets and proofs: a good one, the same again, and a wrong one.
+async fn call_with_proofs(node: &Node, token: &str, secrets: &mut Vec<String>) {
+    let mut socket = Dial::page(node).bearer(token).welcomed().await;
+    let mut hello = socket.hello();
+    hello["mode"] = json!("proof");
+    socket.ok("hello", hello).await;
+    let challenge = socket.event("challenge").await;
+    socket.ok("answer", socket.answer(&challenge)).await;
+    let pushed = socket.event("ticket").await;
+    collect(&pushed, secrets);
+    let (ticket, nonce) = (pushed["ticket"].as_str().expect("a ticket"), pushed["nonce"].as_str().expect("a nonce"));
+    let (own, other) = (&socket.key, &PageKey::new());
+    let target = format!("{}/greeting", node.gateway);
+    for (key, counter, status) in [(own, 1, 200), (own, 1, 401), (other, 2, 401)] {
+        let proof = proof_header(key, ("GET", &target), ticket, counter, nonce);
+        let call = http::get(&node.url("/greeting")).header("Authorization", &format!("Bearer {token}"));
+        let call = call.header("Countersign-Ticket", ticket).header("Countersign-Proof", &proof);
+        assert_eq!(call.send().await.status, status, "{counter}");
+        secrets.extend(proof.rsplit('.').next().map(str::to_owned));
+    }
+    secrets.push(socket.id.clone());
+}
+
+/// Every text in a message that is long enough to be a secret: ids, nonces, MACs, signatures, tokens; and of a printed program
+/// its longest piece that no log would have to escape.
 fn collect(message: &Value, secrets: &mut Vec<String>) {
     match message {
-        Value::String(text) if text.len() >= 20 && !text.starts_with("http") && !text.contains(' ') => {
-            secrets.push(text.clone());
+        Value::String(text) if !text.starts_with("http") => {
+            let piece = text.split(['"', '\\', ' ']).max_by_key(|piece| piece.len()).unwrap_or_default();
+            if piece.len() >= 20 {
+                secrets.push(piece.to_owned());
+            }
         }
         Value::Array(items) => items.iter().for_each(|item| collect(item, secrets)),
         Value::Object(members) => members.values().for_each(|member| collect(member, secrets)),

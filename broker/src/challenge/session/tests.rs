@@ -2,7 +2,8 @@ use countersign_node_proto::ConnectionId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
-use crate::challenge::{ChallengeId, EchoAnswer, Expected, ExpectedProof, Lanes, PageOrigin, PendingPermits};
+use crate::challenge::{ChallengeId, Claimant, EchoAnswer, Expected, ExpectedProof, Lanes, PageOrigin, PendingPermits};
+use crate::config::ChallengeSettings;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -47,10 +48,11 @@ struct Scene {
 impl Scene {
     fn open() -> Self {
         let metrics = Arc::new(Metrics::new());
-        let permits = PendingPermits::new(1, Arc::clone(&metrics));
+        let opened_at = tokio::time::Instant::now();
+        let settings = ChallengeSettings { failures_per_network_per_minute: 1, ..ChallengeSettings::default() };
+        let permits = PendingPermits::new(&settings, opened_at.into_std(), Arc::clone(&metrics));
         let (sender, heard) = unbounded_channel();
         let listener = Listener(sender).start();
-        let opened_at = tokio::time::Instant::now();
         let pending = Pending {
             connection: ConnectionId::from_bytes([1; 16]),
             challenge_id: ChallengeId::from_bytes([2; 16]),
@@ -59,9 +61,9 @@ impl Scene {
             sent_at: opened_at.into_std(),
             deadline: opened_at.into_std() + ANSWER_TIMEOUT,
         };
-        let permit = permits.try_acquire().unwrap();
+        let permit = permits.try_acquire(Claimant::new(None, None)).unwrap();
         let to = listener.clone().recipient();
-        let handle = Some(ChallengeSession::open(pending, permit, to, Arc::clone(&metrics)));
+        let handle = Some(ChallengeSession::open(pending, permit, None, to, Arc::clone(&metrics)));
         Self { metrics, permits, heard, handle, listener, opened_at }
     }
 
@@ -82,6 +84,9 @@ impl Scene {
             tokio::task::yield_now().await;
         }
         assert_eq!(self.metrics.challenges_pending.get(), 0);
+        let charged = self.permits.judge(&Claimant::new(None, None), tokio::time::Instant::now().into_std()).is_err();
+        let blamed = [VerdictLabel::WrongAnswer, VerdictLabel::OriginMismatch, VerdictLabel::Late].contains(&label);
+        assert_eq!(charged, blamed, "whose fault was it");
         let counted = |label: &VerdictLabel| self.metrics.challenge_verdicts.of(*label).get();
         let all = <VerdictLabel as crate::telemetry::Label>::ALL;
         assert_eq!((counted(&label), all.iter().map(counted).sum::<u64>()), (1, 1));

@@ -1,7 +1,10 @@
 use actix_web::http::header::HeaderName;
 
+use url::Url;
+
 use super::{Findings, MILLIS_MAX, SECONDS_MAX};
-use crate::config::{Carrier, GatewaySettings, LimitSettings, Mode, OriginPolicy, Settings};
+use crate::challenge::Work;
+use crate::config::{Carrier, ChallengeForm, ChallengeSettings, GatewaySettings, LimitSettings, Mode, OriginPolicy, Settings};
 use crate::edge::{CREDENTIAL_HEADERS, Origin, url_host};
 use crate::ticket::{TTL_MS_MAX, TTL_MS_MIN};
 
@@ -136,6 +139,20 @@ fn check_challenge(settings: &Settings, findings: &mut Findings) {
     findings.millis("challenge.answer_timeout_ms", challenge.answer_timeout_ms, 2_000..=30_000);
     findings.range("challenge.program_operations", challenge.program_operations, 32..=1_024);
     findings.range("challenge.pending_max", challenge.pending_max, 1..=COUNT_MAX);
+    findings.range("challenge.pending_per_network_max", challenge.pending_per_network_max, 0..=COUNT_MAX);
+    findings.range("challenge.pending_per_origin_max", challenge.pending_per_origin_max, 0..=COUNT_MAX);
+    findings.seconds("challenge.again.every_seconds", challenge.again.every_seconds, 0..=SECONDS_MAX);
+    if (1..60).contains(&challenge.again.every_seconds.0) {
+        let message = "a challenge would hardly be over before the next".to_owned();
+        findings.add("challenge.again.every_seconds", message, "write 60 or more, or 0 for never");
+    }
+    check_work(challenge, findings);
+    check_files(challenge, findings);
+    let ahead = challenge.signing_key_publish_ahead_seconds;
+    findings.seconds("challenge.signing_key_publish_ahead_seconds", ahead, 0..=SECONDS_MAX);
+    if let Some(folder) = &challenge.signing_keys_dir {
+        findings.folder("challenge.signing_keys_dir", folder);
+    }
     let forms = &challenge.forms;
     let twice = (1..forms.len()).find(|place| forms[..*place].contains(&forms[*place]));
     if let Some(place) = twice {
@@ -144,6 +161,45 @@ fn check_challenge(settings: &Settings, findings: &mut Findings) {
     } else if forms.is_empty() && challenge.enabled {
         let message = "no native client could get a challenge".to_owned();
         findings.add("challenge.forms", message, "write `forms = [\"vm\"]`, or `enabled = false`");
+    }
+}
+
+/// The folder itself is read when the node starts.
+fn check_files(challenge: &ChallengeSettings, findings: &mut Findings) {
+    let prefix = &challenge.files_url_prefix;
+    let parsed = Url::parse("http://h").and_then(|base| base.join(prefix));
+    let is_path = prefix.starts_with('/')
+        && prefix.ends_with('/')
+        && parsed.is_ok_and(|url| url.path() == prefix && url.host_str() == Some("h"));
+    if !is_path {
+        let message = format!("`{prefix}` is no path of a folder");
+        findings.add("challenge.files_url_prefix", message, "write one that begins and ends with `/`, such as `/assets/`");
+    }
+    for (index, origin) in challenge.files_origins.iter().enumerate() {
+        if let Err(error) = Origin::parse(origin) {
+            let key = super::Key::from("challenge.files_origins").index(index);
+            findings.add(key, error.to_string(), "write the origin as the browser sends it");
+        }
+    }
+    if challenge.files_dir.is_some() && challenge.enabled && !challenge.forms.contains(&ChallengeForm::Vm) {
+        let message = "files are asked about in the form `vm` only, which challenge.forms does not have";
+        findings.add("challenge.files_dir", message, "add \"vm\" to challenge.forms, or leave the folder out");
+    }
+}
+
+/// An honest page must be able to finish within half of the time: the sum of some puzzles seldom takes twice its mean.
+fn check_work(challenge: &ChallengeSettings, findings: &mut Findings) {
+    let work = &challenge.work;
+    findings.range("challenge.work.from_percent", work.from_percent, 0..=100);
+    findings.range("challenge.work.bits", work.bits, 1..=Work::BITS_MAX);
+    findings.range("challenge.work.bits_max", work.bits_max, 1..=Work::BITS_MAX);
+    findings.range("challenge.work.count", work.count, 1..=Work::COUNT_MAX);
+    findings.at_most("challenge.work.bits", work.bits, "challenge.work.bits_max", work.bits_max);
+    let most = Work { bits: work.bits_max.min(Work::BITS_MAX), count: work.count };
+    let slow_page_ms = most.digests() / Work::SLOW_PAGE_PER_MS;
+    if work.enabled && slow_page_ms > challenge.answer_timeout_ms.0 / 2 {
+        let message = format!("a slow page would take {slow_page_ms} ms, more than half of challenge.answer_timeout_ms");
+        findings.add("challenge.work.bits_max", message, "lower it, or count, or raise that");
     }
 }
 

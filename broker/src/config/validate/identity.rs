@@ -130,9 +130,8 @@ fn check_store(settings: &Settings, findings: &mut Findings) {
             findings.add("identity.pool.issuer", message, "write the URL under which clients reach the cluster");
         }
     }
-    if let Some(folder) = pool.keys_dir.as_ref().filter(|folder| folder.exists() && !folder.is_dir()) {
-        let message = format!("`{}` is no folder", folder.display());
-        findings.add("identity.pool.keys_dir", message, "name a folder, or one that can be made");
+    if let Some(folder) = &pool.keys_dir {
+        findings.folder("identity.pool.keys_dir", folder);
     }
 }
 

@@ -72,6 +72,13 @@ impl Findings {
         }
     }
 
+    /// A folder that is there or can be made.
+    fn folder(&mut self, key: impl Into<Key>, path: &Path) {
+        if path.exists() && !path.is_dir() {
+            self.add(key, format!("`{}` is no folder", path.display()), "name a folder, or one that can be made");
+        }
+    }
+
     /// A file that must be there, readable, and at least so long.
     fn file(&mut self, key: impl Into<Key>, path: &Path, bytes_min: u64) {
         let opened = std::fs::File::open(path).and_then(|file| file.metadata());

@@ -1,6 +1,6 @@
 use super::Findings;
-use crate::config::Settings;
 use crate::config::key::Key;
+use crate::config::{ChallengeForm, Settings};
 
 /// A path that something answers.
 struct Claim {
@@ -63,6 +63,9 @@ fn fixed_public(settings: &Settings) -> Vec<Claim> {
     let mut claims =
         vec![Claim::fixed("/.well-known/jwks.json", false), Claim::fixed("/.well-known/openid-configuration", false)];
     claims.push(Claim::fixed("/sdk", true));
+    if settings.challenge.offers(ChallengeForm::Frame) {
+        claims.push(Claim::fixed("/challenge", true));
+    }
     if settings.server.demo_page {
         claims.push(Claim::fixed("/", false));
     }

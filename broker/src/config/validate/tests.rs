@@ -52,6 +52,8 @@ fn paths_are_plain_and_do_not_clash() {
     check("management.on_public_listener = true\ngateway.path = '/api/v1/ws'", "gateway.path");
     check("gateway.path = '/.well-known/jwks.json'", "gateway.path");
     check("gateway.path = '/sdk/socket'", "gateway.path");
+    check("challenge.forms = ['frame']\ngateway.path = '/challenge/socket'", "gateway.path");
+    assert!(keys("gateway.path = '/challenge/socket'").is_empty());
     assert!(keys("gateway.path = '/'").is_empty());
     assert!(keys("gateway.path = '/authorized'").is_empty());
     assert!(keys("gateway.path = '/sdks'").is_empty());
@@ -101,12 +103,47 @@ fn challenges_stay_within_their_range() {
         ("program_operations", "31"),
         ("program_operations", "1_025"),
         ("pending_max", "0"),
+        ("again.every_seconds", "59"),
+        ("files_url_prefix", "'assets/'"),
+        ("files_url_prefix", "'/assets'"),
+        ("files_url_prefix", "'/a b/'"),
+        ("files_url_prefix", "'//other.example/'"),
+        ("files_url_prefix", "'/../'"),
+        ("files_url_prefix", "'/?/'"),
+        ("work.from_percent", "101"),
+        ("work.bits", "0"),
+        ("work.bits", "13"),
+        ("work.bits_max", "21"),
+        ("work.count", "0"),
+        ("work.count", "17"),
+        ("pending_per_network_max", "1_073_741_825"),
+        ("pending_per_origin_max", "1_073_741_825"),
         ("hello_timeout_ms", "0"),
+        ("signing_key_publish_ahead_seconds", "315_360_001"),
+        ("signing_keys_dir", "'/dev/null'"),
         ("forms", "[]"),
         ("forms", "['vm', 'source', 'vm']"),
     ] {
         check(&format!("challenge.{name} = {wrong}"), &format!("challenge.{name}"));
     }
+}
+
+#[test]
+fn files_are_asked_about_where_somebody_can_answer() {
+    check("challenge = { files_dir = '/srv', forms = ['source'] }", "challenge.files_dir");
+    check("challenge.files_origins = ['https://app.example/']", "challenge.files_origins[0]");
+    assert!(
+        keys("challenge = { files_dir = '/srv', files_url_prefix = '/assets/', files_origins = ['https://a.example'] }")
+            .is_empty()
+    );
+}
+
+#[test]
+fn work_must_leave_a_slow_page_half_of_its_time() {
+    check("challenge.work = { enabled = true, bits_max = 14 }", "challenge.work.bits_max");
+    check("challenge = { answer_timeout_ms = 3_000, work.enabled = true }", "challenge.work.bits_max");
+    assert!(keys("challenge.work = { enabled = true, bits_max = 13 }").is_empty());
+    assert!(keys("challenge.work = { enabled = false, bits_max = 20 }").is_empty());
 }
 
 #[test]
@@ -227,6 +264,12 @@ fn files_are_there_and_readable() {
 fn the_authorizer_and_the_log_make_sense() {
     check("authorizer.header = 'a b'", "authorizer.header");
     check("authorizer.header = 'Authorization'", "authorizer.header");
+    check("authorizer.header = 'Countersign-Ticket'", "authorizer.header");
+    check("authorizer.ticket.ttl_ms = 4999", "authorizer.ticket.ttl_ms");
+    check("authorizer.ticket.ttl_ms = 60001", "authorizer.ticket.ttl_ms");
+    check("challenge.carrier = 'echo_function'", "authorizer.mode");
+    check("challenge.carrier = 'echo_function'\nauthorizer.mode = 'proof'", "authorizer.mode");
+    assert!(keys("challenge.carrier = 'echo_function'\nauthorizer.mode = 'bearer'").is_empty());
     check("authorizer.cache_capacity = 0", "authorizer.cache_capacity");
     check("authorizer.registry_timeout_ms = 0", "authorizer.registry_timeout_ms");
     check("telemetry.log_filter = 'a=b=c'", "telemetry.log_filter");

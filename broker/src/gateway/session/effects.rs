@@ -9,7 +9,7 @@ use crate::config::ChallengeForm;
 use crate::gateway::request::Token;
 use crate::gateway::template::TemplateError;
 use crate::identity::Principal;
-use crate::telemetry::LimitHit;
+use crate::telemetry::{AgainCause, LimitHit};
 
 /// Why a subscription did not come to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +62,14 @@ pub trait Effects {
     /// The connection is verified: in the live state, the registry and the gauge. False: it closed meanwhile, on another
     /// thread, and is not.
     fn mark_verified(&mut self) -> bool;
+    /// Asks for a further challenge of a verified client: `Issued` or `IssueFailed` follows. False: there is no room among the
+    /// pending challenges now, and nothing follows.
+    fn issue_again(&mut self, form: ChallengeForm, epoch: u32, cause: AgainCause) -> bool;
+    /// The connection, which was verified, is so by the challenge of this epoch now, which its next tickets carry. False: it
+    /// closed meanwhile, on another thread.
+    fn still_verified(&mut self, epoch: u32) -> bool;
+    /// The connection is verified no more: in the live state at once, and the registry and all nodes forget it.
+    fn mark_lapsed(&mut self);
     /// Pushes the page its first ticket, and the next before each expires, where its calls must show one.
     fn start_tickets(&mut self);
     /// The smaller bound on messages ends: the client is verified, or is never challenged.

@@ -1,11 +1,15 @@
 //! All that one connection decides, as a state machine without an actor: an [`Event`] in, [`Effects`] out.
 //!
 //! Invariants:
-//! - A challenge moves forward only, and a connection becomes verified by one verdict on its one answer.
+//! - A challenge moves forward only, and a connection becomes verified by one verdict on its one answer. A further
+//!   challenge has an epoch of its own; while it is under way the connection stays verified, and it ends with a failure.
 //! - After a close nothing more happens but `$disconnect`, once, when the socket is gone.
 //! - Rules see the connection as it stands at each act, not as it stood when it opened.
 
 mod acts;
+mod again;
+#[cfg(test)]
+mod again_tests;
 mod effects;
 #[cfg(test)]
 mod seeds;
@@ -20,15 +24,16 @@ use countersign_node_proto::ConnectionId;
 
 pub use effects::{Effects, PublishError, SubscribeError};
 
+use self::again::Again;
 use self::turn::Turn;
 use super::request::ReplyTo;
 use super::routes::Routes;
 use super::rules::{ChannelRules, Standing};
-use crate::challenge::Decoy;
+use crate::challenge::{Decoy, FileQuestion, FrameSignature, Work};
 use crate::config::{Builtin, Carrier, ChallengeForm, ChallengeSettings, Fault, Mode, RouteSettings, Settings};
 use crate::hub::Dialect;
 use crate::identity::Principal;
-use crate::telemetry::VerdictLabel;
+use crate::telemetry::{AgainCause, VerdictLabel};
 
 /// What all sessions of a node share.
 #[derive(Debug)]
@@ -120,10 +125,18 @@ pub struct ChallengeFrame {
     pub server_nonce: [u8; 32],
     /// How the program is delivered.
     pub form: ChallengeForm,
-    /// The program: bytecode in base64url, or a printed function.
+    /// The program: bytecode in base64url, or a printed function; or the handle by which a frame fetches it.
     pub program: String,
+    /// Where it is a handle: SHA-256 of the program.
+    pub program_hash: Option<[u8; 32]>,
     /// The least that REST calls in the connection's name must show.
     pub mode: Mode,
+    /// The node's signature over all of this, where the form is signed.
+    pub signature: Option<FrameSignature>,
+    /// Puzzles to solve too.
+    pub work: Option<Work>,
+    /// The part of a file to read.
+    pub file: Option<FileQuestion>,
     /// Filling for the echo carrier; it chooses nothing.
     pub decoy: Decoy,
 }
@@ -138,11 +151,18 @@ pub enum Event<'a> {
     /// A binary message.
     Binary(Bytes),
     /// The challenge that was asked for.
-    Issued(ChallengeFrame),
+    Issued(Box<ChallengeFrame>),
     /// There is none: a fault of the node.
     IssueFailed,
-    /// How the challenge ended.
-    Verdict(VerdictLabel),
+    /// How a challenge ended.
+    Verdict {
+        /// Which of the connection's.
+        epoch: u32,
+        /// How.
+        verdict: VerdictLabel,
+    },
+    /// A verified client is to be challenged again.
+    ChallengeAgain(AgainCause),
     /// The time for `hello` is over.
     HelloDeadline,
     /// The new token verifies.
@@ -193,6 +213,12 @@ struct State {
     facts: Facts,
     life: Life,
     proof: Proof,
+    /// A further challenge, once verified.
+    again: Again,
+    /// Of the latest challenge.
+    epoch: u32,
+    /// What a native client's `hello` settled.
+    form: Option<ChallengeForm>,
     subscriptions: usize,
     messages: u64,
     /// Where the outcome of the one refresh under way goes.
@@ -217,8 +243,18 @@ impl Session {
     /// A connection whose handshake has succeeded.
     #[must_use]
     pub fn new(config: Arc<SessionConfig>, facts: Facts) -> Self {
-        let proof = Proof::NotDue;
-        Self { config, state: State { facts, life: Life::New, proof, subscriptions: 0, messages: 0, refresh: None } }
+        let state = State {
+            facts,
+            life: Life::New,
+            proof: Proof::NotDue,
+            again: Again::None,
+            epoch: 0,
+            form: None,
+            subscriptions: 0,
+            messages: 0,
+            refresh: None,
+        };
+        Self { config, state }
     }
 
     /// Handles one event; everything that follows from it goes through `effects`, in order.

@@ -15,7 +15,7 @@ use crate::close::CloseReason;
 use crate::config::Mode;
 use crate::gateway::request::Token;
 use crate::gateway::template::TemplateError;
-use crate::telemetry::{Label as _, LimitHit};
+use crate::telemetry::{AgainCause, Label as _, LimitHit};
 
 /// Does what it is told, and keeps a line of it.
 #[derive(Default)]
@@ -24,6 +24,7 @@ pub(super) struct Recorder {
     subscribed: HashSet<ChannelName>,
     overloaded: bool,
     closed_elsewhere: bool,
+    no_room: bool,
 }
 
 impl Recorder {
@@ -104,6 +105,24 @@ impl Effects for Recorder {
         !self.closed_elsewhere
     }
 
+    fn issue_again(&mut self, _: ChallengeForm, epoch: u32, cause: AgainCause) -> bool {
+        if !self.no_room {
+            self.act(format!("issue again {epoch} for {}", cause.name()));
+        }
+        !self.no_room
+    }
+
+    fn still_verified(&mut self, _: u32) -> bool {
+        if !self.closed_elsewhere {
+            self.act("still verified");
+        }
+        !self.closed_elsewhere
+    }
+
+    fn mark_lapsed(&mut self) {
+        self.act("lapsed");
+    }
+
     fn start_tickets(&mut self) {
         self.act("start tickets");
     }
@@ -151,7 +170,7 @@ pub(super) fn principal(subject: &str, expires_at: u64) -> Arc<Principal> {
 
 /// One session and its recorder.
 pub(super) struct Bench {
-    session: Session,
+    pub(super) session: Session,
     recorder: Recorder,
 }
 
@@ -213,9 +232,11 @@ impl Bench {
         let event = match words[..] {
             ["open"] => Event::Opened,
             ["binary", text] => Event::Binary(Bytes::copy_from_slice(text.as_bytes())),
-            ["issued"] => Event::Issued(challenge()),
+            ["issued"] => Event::Issued(Box::new(challenge(self.session.state.epoch))),
             ["issue", "failed"] => Event::IssueFailed,
-            ["verdict", name] => Event::Verdict(verdict(name)),
+            ["verdict", name] => Event::Verdict { epoch: self.session.state.epoch, verdict: verdict(name) },
+            ["verdict", name, "of", epoch] => Event::Verdict { epoch: epoch.parse().unwrap(), verdict: verdict(name) },
+            ["again"] => Event::ChallengeAgain(AgainCause::Messages),
             ["hello", "deadline"] => Event::HelloDeadline,
             ["token", "refused"] => Event::TokenRefused,
             ["token", "unjudged"] => Event::TokenUnjudged,
@@ -223,6 +244,10 @@ impl Bench {
             ["gone"] => Event::Closed,
             ["hub", "overloaded"] => {
                 self.recorder.overloaded = true;
+                return;
+            }
+            ["no", "room"] => {
+                self.recorder.no_room = !self.recorder.no_room;
                 return;
             }
             ["closed", "elsewhere"] => {
@@ -240,12 +265,24 @@ fn decoy() -> Decoy {
     Decoy { index: 3, token: "decoy".to_owned() }
 }
 
-fn challenge() -> ChallengeFrame {
+fn challenge(epoch: u32) -> ChallengeFrame {
     let (form, program) = (ChallengeForm::Source, "function(keys){}".to_owned());
-    ChallengeFrame { challenge_id: [0; 16], epoch: 0, server_nonce: [0; 32], form, program, mode: Mode::Ticket, decoy: decoy() }
+    ChallengeFrame {
+        challenge_id: [0; 16],
+        epoch,
+        server_nonce: [0; 32],
+        form,
+        program,
+        program_hash: None,
+        mode: Mode::Ticket,
+        signature: None,
+        work: None,
+        file: None,
+        decoy: decoy(),
+    }
 }
 
-const NATIVE: &str = r#"
+pub(super) const NATIVE: &str = r#"
     [[channels]]
     pattern = "open"
     subscribe = "anyone"
@@ -260,7 +297,7 @@ const NATIVE: &str = r#"
 "#;
 
 const HELLO: &str = r#"{"id":1,"action":"hello","forms":["source"],"nonce":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","key":"BNgN9yvWiAXGbBqI0ikK8aW3Wia91B-lAs0nfKQ8SVBQOYGGJDLo8zqHoGxTsO4PBU1CoTpu-wWKZV00TXlWGNI"}"#;
-const ANSWER: &str = r#"{"id":2,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://app.example","mac":"BwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","signature":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
+pub(super) const ANSWER: &str = r#"{"id":2,"action":"answer","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":0,"origin":"https://app.example","mac":"BwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","signature":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
 const OPENED: &str = r#"
     @ open
     < {"event":"welcome","connectionId":"ID","challenge":"required","subject":null,"expiresAt":null}
@@ -290,7 +327,7 @@ fn answered() -> String {
     )
 }
 
-fn verified() -> String {
+pub(super) fn verified() -> String {
     let answered = answered();
     format!(
         r#"{answered}
@@ -304,7 +341,7 @@ fn verified() -> String {
     )
 }
 
-fn native() -> Bench {
+pub(super) fn native() -> Bench {
     Bench::new(NATIVE, Dialect::Native)
 }
 
@@ -726,6 +763,10 @@ fn any_input() -> impl Strategy<Value = String> {
         "@ gone",
         "@ hub overloaded",
         "@ closed elsewhere",
+        "@ no room",
+        "@ again",
+        "@ again",
+        "@ verdict verified of 0",
     ];
     let texts = [
         HELLO,
@@ -757,6 +798,7 @@ fn likely_start() -> impl Strategy<Value = Vec<String>> {
         Just(steps(&["@ open"])),
         Just(steps(&["@ open", &hello, "@ issued", &answer])),
         Just(steps(&["@ open", "@ issued", function])),
+        Just(steps(&["@ open", &hello, "@ issued", &answer, "@ verdict verified", "@ again", "@ issued"])),
     ]
 }
 
@@ -785,17 +827,24 @@ proptest! {
             let verified_before = bench.session.is_verified();
             bench.play(input);
             if bench.session.is_verified() && !verified_before {
-                prop_assert_eq!(input.as_str(), "@ verdict verified");
+                prop_assert!(input.starts_with("@ verdict verified"), "verified by {input}");
             }
-            prop_assert!(bench.session.is_verified() || !verified_before, "verified is not lost");
+            if verified_before && !bench.session.is_verified() {
+                prop_assert!(native && input.starts_with("@ verdict ") && !input.contains("verified"), "lost by {input}");
+            }
             lived.append(&mut bench.recorder.lines);
         }
         let place = |act: &str| lived.iter().position(|line| line.starts_with(act));
         let times = |act: &str| lived.iter().filter(|line| line.starts_with(act)).count();
-        for once in ["! close", "! judge", "! verified", "! challenged", "! issue challenge", "! publish to all on gone"] {
+        for once in ["! close", "! verified", "! lapsed", "! issue challenge", "! publish to all on gone"] {
             prop_assert!(times(once) <= 1, "{} twice in {:?}", once, lived);
         }
-        prop_assert_eq!(bench.session.is_verified(), times("! verified") == 1);
+        let epochs = times("! issue challenge") + times("! issue again");
+        prop_assert!(times("! judge") <= times("! challenged") && times("! challenged") <= epochs, "{:?}", lived);
+        prop_assert!(times("! verified") + times("! still verified") <= times("! judge"), "one verification per answer");
+        prop_assert!(times("! verified") == 1 || !bench.session.is_verified());
+        prop_assert!(times("! issue again") == 0 || native && times("! verified") == 1, "{:?}", lived);
+        prop_assert!(times("! lapsed") == 0 || !bench.session.is_verified());
         if let Some(verified) = place("! verified") {
             prop_assert!(place("! challenged") < place("! judge") && place("! judge") < Some(verified));
         }

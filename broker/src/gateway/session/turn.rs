@@ -3,6 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use countersign_node_proto::ChannelName;
 
+use super::again::Again;
 use super::{ChallengeFrame, Effects, Event, Life, Proof, SessionConfig, State};
 use crate::challenge::{Answer, Hello};
 use crate::close::CloseReason;
@@ -41,7 +42,8 @@ impl<E: Effects> Turn<'_, E> {
             Event::Binary(payload) => self.binary(payload),
             Event::Issued(frame) => self.issued(&frame),
             Event::IssueFailed => self.issue_failed(),
-            Event::Verdict(verdict) => self.judged(verdict),
+            Event::Verdict { epoch, verdict } => self.judged(epoch, verdict),
+            Event::ChallengeAgain(cause) => self.challenge_again(cause),
             Event::HelloDeadline => self.hello_is_late(),
             Event::TokenVerified(principal) => self.token_verified(principal),
             Event::TokenRefused => self.token_refused(ErrorCode::TokenInvalid),
@@ -169,6 +171,7 @@ impl<E: Effects> Turn<'_, E> {
         match (&self.state.proof, chosen) {
             (Proof::AwaitingHello, Some(form)) => {
                 self.state.proof = Proof::Issuing;
+                self.state.form = Some(form);
                 self.reply_done(to);
                 // A client may ask for more than the node does, never for less.
                 let mode = hello.mode.max(self.config.mode);
@@ -184,10 +187,11 @@ impl<E: Effects> Turn<'_, E> {
 
     /// The program is there: off it goes.
     fn issued(&mut self, frame: &ChallengeFrame) {
-        if self.state.proof != Proof::Issuing {
-            return;
+        match (&self.state.proof, &self.state.again) {
+            (Proof::Issuing, _) => self.state.proof = Proof::Pending,
+            (Proof::Verified, Again::Issuing) => self.state.again = Again::Pending,
+            _ => return,
         }
-        self.state.proof = Proof::Pending;
         self.effects.mark_challenged();
         let text = match self.state.facts.dialect {
             Dialect::Native => Push::challenge(frame, self.config.challenge.answer_timeout_ms.0).encode(),
@@ -198,7 +202,7 @@ impl<E: Effects> Turn<'_, E> {
 
     /// There is no program: a fault of the node, whose client stays unverified and must come again.
     fn issue_failed(&mut self) {
-        if self.state.proof == Proof::Issuing {
+        if self.state.proof == Proof::Issuing || self.state.again == Again::Issuing {
             self.close(CloseReason::Internal);
         }
     }
@@ -212,9 +216,7 @@ impl<E: Effects> Turn<'_, E> {
                 self.effects.judge(answer);
             }
             Proof::NotDue => self.fail_request(&to, ErrorCode::NotAvailable.because("no challenge is due here")),
-            Proof::Verified => {
-                self.fail_request(&to, ErrorCode::Denied.because("already answered, the connection is verified"))
-            }
+            Proof::Verified => self.answer_again(answer, to),
             Proof::AwaitingHello | Proof::Issuing | Proof::Judging(_) | Proof::Failed => {
                 self.close(CloseReason::ChallengeFailed);
             }
@@ -222,8 +224,14 @@ impl<E: Effects> Turn<'_, E> {
     }
 
     /// The challenge has ended.
-    fn judged(&mut self, verdict: VerdictLabel) {
-        if matches!(self.state.proof, Proof::NotDue | Proof::AwaitingHello | Proof::Verified | Proof::Failed) {
+    fn judged(&mut self, epoch: u32, verdict: VerdictLabel) {
+        if epoch != self.state.epoch {
+            return;
+        }
+        if self.state.proof == Proof::Verified {
+            return self.judged_again(verdict);
+        }
+        if matches!(self.state.proof, Proof::NotDue | Proof::AwaitingHello | Proof::Failed) {
             return;
         }
         match verdict {

@@ -7,6 +7,7 @@ mod jwks;
 mod keys;
 mod pool;
 mod processes;
+mod program_keys;
 
 use std::sync::{Arc, Mutex};
 

@@ -80,6 +80,7 @@ impl Page {
             top_origin: None,
             mac: AnswerMac(mac),
             signature: AnswerSignature(self.sign(&bind_message(&transcript, &mac))?),
+            work: None,
         })
     }
 
@@ -105,6 +106,7 @@ impl Page {
             connection,
             thumbprint: Some(self.binding.hello.key.thumbprint()),
             origin: ORIGIN,
+            file: None,
         };
         Ok(evaluate(&program, &tapes)?)
     }
