@@ -29,8 +29,9 @@ const PEAK_MAX: f64 = 1.5;
 /// Options of `floods`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Floods {
-    /// Sockets that attackers hold at once, and as many idle honest ones beside which memory is judged
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=16_000))]
+    /// Sockets that attackers hold at once, and as many idle honest ones beside which memory is judged. From
+    /// `challenge.pending_per_origin_max` on, newcomers of the origin are refused, honest ones too
+    #[arg(long, default_value_t = 9_000, value_parser = clap::value_parser!(u64).range(100..=16_000))]
     pub sockets: u64,
     /// Length of each flood
     #[arg(long, default_value_t = 12.0)]
@@ -126,7 +127,7 @@ fn peak_until(over: Instant, pid: u32) -> Outcome<u64> {
 fn report(options: &Floods, idle: f64, observed: &[Observed]) -> Report {
     let setup = format!(
         "Each flood lasts {} s against a fresh node with default limits: {} sockets at once of those that are held, a {HASTY_SHARE}th of \
-         those that end soon, and for each that ends another comes. They have tokens and the page's origin, and come from {} \
+         those that end soon, and for each that ends another comes, until its network is refused with 429. They have tokens and the page's origin, and come from {} \
          networks. Beside them one honest client after the other comes from its own network, is verified and goes. Memory is that of the \
          node, of {:.1} MB with as many verified, idle sockets. Node and all clients share the machine: how long honest clients wait \
          is mostly how long their turn takes to come.",
