@@ -82,6 +82,25 @@ async fn a_closed_or_revoked_connections_ticket_is_refused_everywhere_as_soon_as
 }
 
 #[tokio::test]
+async fn a_ticket_of_a_connection_that_failed_a_further_challenge_is_refused_everywhere() {
+    let plan = ClusterPlan::new().toml("[authorizer]\nmode = \"ticket\"\n[challenge]\non_failure = \"stay_unverified\"");
+    let cluster = plan.start().await;
+    let (mut socket, ticket) = page(&cluster, 0).await;
+    for node in &cluster.nodes {
+        assert_eq!(by_ticket(node, &ticket).await.status, 200);
+    }
+    let order = cluster.nodes[0].manage("/api/v1/challenge", &json!({ "connection": socket.id })).await;
+    assert_eq!(order.status, 202, "{}", order.text());
+    socket.event("challenge").await;
+    assert_eq!(socket.error("answer", json!({})).await, "denied");
+    for node in &cluster.nodes {
+        eventually("it is refused", || async { (by_ticket(node, &ticket).await.status == 401).then_some(()) }).await;
+        let refused = code(&by_ticket(node, &ticket).await);
+        assert_ne!(refused, "401 ticket_expired", "by what was heard, not by its end");
+    }
+}
+
+#[tokio::test]
 async fn a_proof_counts_once_in_the_whole_cluster_and_not_at_all_without_its_owner() {
     let mut cluster = start().await;
     let (socket, ticket) = page(&cluster, 0).await;

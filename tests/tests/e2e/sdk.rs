@@ -167,6 +167,33 @@ async fn a_page_that_is_shown_again_is_verified_anew() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_challenged_again_answers_and_its_calls_go_on() {
+    let browser = Browser::start().await;
+    let port = Port::reserve();
+    let node = node_for(&port.origin(), "proof");
+    let page = Page::under_policy(port, page(&node, Load::Module).await, &policy(&node));
+    let seen = told(&browser, &format!("{}/", page.origin())).await;
+    let answered = "connection.on('challenge', ({ epoch }) => { seen.epoch = epoch }); \
+                    connection.on('ticket', () => { seen.tickets = (seen.tickets ?? 0) + 1 })";
+    browser.script(answered).await;
+    for epoch in 1..=2 {
+        let body = json!({ "connection": seen["id"] });
+        assert_eq!(node.manage("/api/v1/challenge", &body).await.status, 202);
+        browser.until("the challenge comes", &format!("return seen.epoch === {epoch}")).await;
+        node.metric_reaches("countersign_challenge_verdicts_total", &[("verdict", "verified")], f64::from(epoch + 1)).await;
+        let call = format!(
+            "connection.fetch('{}/greeting').then(({{ status }}) => {{ seen.again = [{epoch}, status] }})",
+            node.origin()
+        );
+        browser.script(&call).await;
+        let status =
+            browser.until("the call is answered", &format!("return seen.again?.[0] === {epoch} && seen.again[1]")).await;
+        assert_eq!(status, 200, "after challenge {epoch}");
+    }
+    assert_eq!(browser.script("return [connection.state, seen.lost ?? null]").await, json!(["verified", null]));
+}
+
+#[tokio::test]
 async fn a_page_waits_as_long_as_a_draining_node_asks_for() {
     let browser = Browser::start().await;
     let port = Port::reserve();
