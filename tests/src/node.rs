@@ -473,8 +473,9 @@ mod tests {
 
     #[test]
     fn settings_merge_table_by_table_and_lists_of_tables_grow() {
-        let plan = Plan::new().toml("[a]\nx = 1\ny = [1]\n[[c]]\nn = 1").toml("[a]\ny = [2]\nz = 3\n[[c]]\nn = 2");
-        let expected: Table = "[a]\nx = 1\ny = [2]\nz = 3\n[[c]]\nn = 1\n[[c]]\nn = 2".parse().unwrap();
-        assert_eq!(plan.settings, Some(expected));
+        let parse = |text: &str| text.parse::<Table>().unwrap();
+        let mut settings = parse("[a]\nx = 1\ny = [1]\n[[c]]\nn = 1");
+        merge(&mut settings, parse("[a]\ny = [2]\nz = 3\n[[c]]\nn = 2"));
+        assert_eq!(settings, parse("[a]\nx = 1\ny = [2]\nz = 3\n[[c]]\nn = 1\n[[c]]\nn = 2"));
     }
 }

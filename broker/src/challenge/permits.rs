@@ -13,7 +13,9 @@ use crate::telemetry::{LimitHit, Metrics};
 /// fail.
 ///
 /// A handshake takes a permit before its 101 and is refused where there is none; a permit once given is never taken back,
-/// so that a flood of newcomers cannot push out honest ones.
+/// so that a flood of newcomers cannot push out honest ones. An origin at its bound is not shut: anybody can claim an
+/// origin, so that would be a way to shut out its honest pages. Half of what the node has beyond is kept for networks that
+/// leave next to nothing pending; the other half is the other origins'.
 #[derive(Debug, Clone)]
 pub struct PendingPermits {
     quotas: Arc<Quotas>,
@@ -24,10 +26,16 @@ struct Quotas {
     taken: AtomicUsize,
     max: usize,
     by_network: Quota<IpAddr>,
+    /// Up to the end of what is kept for networks with little pending.
     by_origin: Quota<String>,
+    /// From here on, that is asked for.
+    origin_max: usize,
     failures: FailureRates,
     metrics: Arc<Metrics>,
 }
+
+/// A network with no more than this part of its bound pending, or one challenge, is let in where its origin's bound is reached.
+const MODEST_SHARE: usize = 100;
 
 /// On whose account a challenge goes. Addresses and origins serve quotas here, no decision of trust.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +106,8 @@ impl PendingPermits {
             taken: AtomicUsize::new(0),
             max: settings.pending_max,
             by_network: Quota::new(settings.pending_per_network_max),
-            by_origin: Quota::new(settings.pending_per_origin_max),
+            by_origin: Quota::new(settings.origin_end()),
+            origin_max: settings.pending_per_origin_max,
             failures,
             metrics,
         };
@@ -158,7 +167,24 @@ impl Quotas {
             self.taken.fetch_sub(1, Ordering::AcqRel);
             return Err(PendingFull::Origin);
         }
+        if self.by_origin.used(&claimant.origin).is_some_and(|(taken, _)| taken > self.origin_max) && !self.is_modest(claimant)
+        {
+            self.give_back(claimant);
+            return Err(PendingFull::Origin);
+        }
         Ok(())
+    }
+
+    /// Does this claimant's network leave next to nothing pending? Of an unknown network, or an unbounded one, nobody can say so.
+    fn is_modest(&self, claimant: &Claimant) -> bool {
+        let used = claimant.network.and_then(|network| self.by_network.used(&network));
+        used.is_some_and(|(taken, max)| taken <= (max / MODEST_SHARE).max(1))
+    }
+
+    fn give_back(&self, claimant: &Claimant) {
+        self.by_origin.give_back(&claimant.origin);
+        self.give_back_network(claimant);
+        self.taken.fetch_sub(1, Ordering::AcqRel);
     }
 
     fn give_back_network(&self, claimant: &Claimant) {
@@ -172,10 +198,11 @@ impl PendingPermit {
     /// How much of what may pend is taken, this one included.
     #[must_use]
     pub fn load(&self) -> Load {
-        let Quotas { by_network, by_origin, taken, max, .. } = &*self.quotas;
+        let Quotas { by_network, by_origin, origin_max, taken, max, .. } = &*self.quotas;
         let network = self.claimant.network.and_then(|network| by_network.used(&network));
         let node = (taken.load(Ordering::Acquire), *max);
-        Load::highest([Some(node), network, by_origin.used(&self.claimant.origin)].into_iter().flatten())
+        let origin = by_origin.used(&self.claimant.origin).map(|(taken, _)| (taken, *origin_max));
+        Load::highest([Some(node), network, origin].into_iter().flatten())
     }
 
     /// The challenge failed: its claimant is charged with it.
@@ -186,9 +213,7 @@ impl PendingPermit {
 
 impl Drop for PendingPermit {
     fn drop(&mut self) {
-        self.quotas.by_origin.give_back(&self.claimant.origin);
-        self.quotas.give_back_network(&self.claimant);
-        self.quotas.taken.fetch_sub(1, Ordering::AcqRel);
+        self.quotas.give_back(&self.claimant);
     }
 }
 
@@ -232,15 +257,20 @@ mod tests {
 
     #[test]
     fn an_origin_has_so_much_room_and_leaves_the_rest_to_others() {
-        let settings = ChallengeSettings { pending_per_origin_max: 1, pending_max: 3, ..ChallengeSettings::default() };
-        let (permits, metrics) = permits(settings);
-        let held = permits.try_acquire(claimant("192.0.2.1", "https://a")).unwrap();
-        for host in 0..100 {
-            let full = permits.try_acquire(claimant(&format!("192.0.{host}.1"), "https://a"));
-            assert_eq!(full.err(), Some(PendingFull::Origin));
+        let settings = ChallengeSettings { pending_per_origin_max: 10, pending_max: 30, ..ChallengeSettings::default() };
+        let (permits, metrics) = permits(ChallengeSettings { pending_per_network_max: 15, ..settings });
+        let acquire = |address: &str, origin: &str| permits.try_acquire(claimant(address, origin));
+        let mut held: Vec<_> = (0..10).map(|host| acquire(&format!("192.0.2.{host}"), "https://a").unwrap()).collect();
+        // Its bound is reached: not by who made it so, but by others.
+        assert_eq!(acquire("192.0.2.99", "https://a").err(), Some(PendingFull::Origin));
+        held.extend((0..10).map(|network| acquire(&format!("10.0.{network}.1"), "https://a").unwrap()));
+        assert_eq!(acquire("10.0.0.2", "https://a").err(), Some(PendingFull::Origin), "one each");
+        // The rest is other origins', however many networks there are.
+        for network in 0..100 {
+            assert_eq!(acquire(&format!("10.1.{network}.1"), "https://a").err(), Some(PendingFull::Origin));
         }
-        assert_eq!((permits.taken(), metrics.limits.of(LimitHit::PendingPerOrigin).get()), (1, 100));
-        assert!(permits.try_acquire(claimant("192.0.2.1", "https://b")).is_ok());
+        assert_eq!((permits.taken(), metrics.limits.of(LimitHit::PendingPerOrigin).get()), (20, 102));
+        assert!(acquire("192.0.2.1", "https://b").is_ok());
         assert!(permits.try_acquire(Claimant::new(None, None)).is_ok());
         drop(held);
         assert!(permits.quotas.by_network.is_empty() && permits.quotas.by_origin.is_empty() && permits.taken() == 0);

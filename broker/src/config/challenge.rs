@@ -32,7 +32,7 @@ pub struct ChallengeSettings {
     pub pending_max: usize,
     /// The same per network prefix: the /24 of an IPv4 address, the /64 of an IPv6 address. 0: no bound.
     pub pending_per_network_max: usize,
-    /// The same per origin. 0: no bound.
+    /// The same per origin; above it half of what the node has left is kept for networks that leave next to nothing pending. 0: no bound.
     pub pending_per_origin_max: usize,
     /// Failed challenges (wrong, late, no `hello`) per network prefix and minute; then its handshakes are refused with 429 until the minute is
     /// over. 0: any number.
@@ -50,6 +50,17 @@ pub struct ChallengeSettings {
     pub work: WorkSettings,
     /// When a verified connection is challenged again.
     pub again: AgainSettings,
+}
+
+impl ChallengeSettings {
+    /// Challenges of one origin that may pend in all, those of networks with little pending among them. 0: no bound.
+    #[must_use]
+    pub const fn origin_end(&self) -> usize {
+        match self.pending_per_origin_max {
+            0 => 0,
+            max => max + self.pending_max.saturating_sub(max) / 2,
+        }
+    }
 }
 
 impl Default for ChallengeSettings {

@@ -29,8 +29,7 @@ const PEAK_MAX: f64 = 1.5;
 /// Options of `floods`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Floods {
-    /// Sockets that attackers hold at once, and as many idle honest ones beside which memory is judged. From
-    /// `challenge.pending_per_origin_max` on, newcomers of the origin are refused, honest ones too
+    /// Sockets that attackers hold at once, and as many idle honest ones beside which memory is judged
     #[arg(long, default_value_t = 9_000, value_parser = clap::value_parser!(u64).range(100..=16_000))]
     pub sockets: u64,
     /// Length of each flood

@@ -63,14 +63,27 @@ async fn a_flood_from_many_networks_evicts_nobody() {
 #[tokio::test]
 async fn one_origin_leaves_room_for_another() {
     let origins = "[gateway]\nallowed_origins = [\"https://a.example\", \"https://b.example\"]\n";
-    let plan = Plan::new().toml(PROXIED).toml(origins).toml("[challenge]\npending_per_origin_max = 3");
+    let plan = Plan::new().toml(PROXIED).toml(origins).toml("[challenge]\npending_per_origin_max = 3\npending_max = 9");
     let node = plan.start();
     let mut flood = Vec::new();
     for network in 0..10 {
         flood.push(from(&node, &format!("10.0.{network}.1")).origin("https://a.example").try_open().await);
     }
-    assert_eq!(flood.iter().filter(|opened| opened.is_ok()).count(), 3);
+    assert_eq!(flood.iter().filter(|opened| opened.is_ok()).count(), 6, "its bound, and half of what is left");
     from(&node, "192.0.2.1").origin("https://b.example").verified().await;
+}
+
+#[tokio::test]
+async fn a_flood_in_the_name_of_an_origin_leaves_room_for_its_honest_pages() {
+    let node = started("pending_per_origin_max = 20\npending_per_network_max = 10\nhello_timeout_ms = 60000");
+    let mut flood = Vec::new();
+    for network in 0..4 {
+        for host in 0..10 {
+            flood.push(from(&node, &format!("10.0.{network}.{host}")).try_open().await);
+        }
+    }
+    assert_eq!(flood.iter().filter(|opened| opened.is_ok()).count(), 22, "two networks' all, of the others one each");
+    from(&node, "192.0.2.1").verified().await;
 }
 
 #[tokio::test]
