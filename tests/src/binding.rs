@@ -234,6 +234,8 @@ pub(crate) fn bytes(text: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text).expect("base64url")
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
+/// SHA-256.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> Vec<u8> {
     digest(&SHA256, bytes).as_ref().to_vec()
 }
