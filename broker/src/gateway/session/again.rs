@@ -1,3 +1,5 @@
+use countersign_node_proto::ChannelName;
+
 use super::turn::Turn;
 use super::{Effects, Proof};
 use crate::challenge::Answer;
@@ -89,9 +91,18 @@ impl<E: Effects> Turn<'_, E> {
             return self.close(reason);
         }
         self.effects.mark_lapsed();
+        let unsubscribed = self.unsubscribe_denied();
         if let Again::Judging(to) = again {
             self.fail_request(&to, ErrorCode::Denied.because("challenge failed"));
         }
-        self.effects.send_text(Push::ChallengeFailed.encode());
+        self.effects.send_text(Push::ChallengeFailed { unsubscribed: &unsubscribed }.encode());
+    }
+
+    /// Ends the subscriptions that need more than the connection has shown now; which they were.
+    fn unsubscribe_denied(&mut self) -> Vec<ChannelName> {
+        let mut denied = self.effects.subscriptions();
+        denied.retain(|channel| !self.config.rules.may_subscribe(channel, &self.state.standing()));
+        denied.retain(|channel| self.unsubscribe(channel).is_ok());
+        denied
     }
 }

@@ -44,6 +44,8 @@ pub trait Effects {
     fn subscribe(&mut self, channel: &ChannelName) -> Result<(), SubscribeError>;
     /// Ends a subscription; tells whether there was one.
     fn unsubscribe(&mut self, channel: &ChannelName) -> bool;
+    /// The channels that the connection is subscribed to.
+    fn subscriptions(&self) -> Vec<ChannelName>;
     /// Hands a publication to the hub and the bus.
     ///
     /// # Errors
@@ -68,7 +70,8 @@ pub trait Effects {
     /// The connection, which was verified, is so by the challenge of this epoch now, which its next tickets carry. False: it
     /// closed meanwhile, on another thread.
     fn still_verified(&mut self, epoch: u32) -> bool;
-    /// The connection is verified no more: in the live state at once, and the registry and all nodes forget it.
+    /// The connection is verified no more: in the live state at once, then in the registry, and all nodes look it up
+    /// again.
     fn mark_lapsed(&mut self);
     /// Pushes the page its first ticket, and the next before each expires, where its calls must show one.
     fn start_tickets(&mut self);

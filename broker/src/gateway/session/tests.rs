@@ -61,6 +61,12 @@ impl Effects for Recorder {
         there
     }
 
+    fn subscriptions(&self) -> Vec<ChannelName> {
+        let mut channels: Vec<_> = self.subscribed.iter().cloned().collect();
+        channels.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        channels
+    }
+
     fn publish(&mut self, publication: Publication) -> Result<(), PublishError> {
         if self.overloaded {
             return Err(PublishError::Overloaded);
