@@ -110,15 +110,14 @@ impl Effects for Wiring<'_> {
         self.make_challenge(form, 0);
     }
 
-    fn issue_again(&mut self, form: ChallengeForm, epoch: u32, cause: AgainCause) -> bool {
+    fn issue_again(&mut self, form: ChallengeForm, epoch: u32, cause: AgainCause) {
         let Ground { worker, live, .. } = &*self.ground;
         let claimant = Claimant::new(live.address, live.origin.as_deref());
-        let Ok(permit) = worker.gateway.permits.try_acquire(claimant) else { return false };
+        let permit = worker.gateway.permits.again(claimant);
         worker.gateway.metrics.challenges_again.of(cause).inc();
         tracing::debug!(connection = ?live.id, ?cause, epoch, "challenged again");
         self.ground.permit = Some(permit);
         self.make_challenge(form, epoch);
-        true
     }
 
     fn mark_challenged(&mut self) {

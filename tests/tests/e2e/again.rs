@@ -107,6 +107,18 @@ async fn a_lapsed_connection_receives_nothing_that_needs_a_verified_one() {
 }
 
 #[tokio::test]
+async fn a_full_quota_switches_no_further_challenge_off() {
+    let node = Plan::new().toml("challenge.pending_per_network_max = 1").start();
+    let mut socket = Dial::page(&node).verified().await;
+    let _keeps_it_full = Dial::page(&node).welcomed().await;
+    assert!(Dial::page(&node).try_open().await.is_err(), "its network has no room for newcomers");
+    let challenge = challenged_again(&node, &mut socket, 1).await;
+    socket.ok("answer", socket.answer(&challenge)).await;
+    socket.event("verified").await;
+    assert!(Dial::page(&node).try_open().await.is_err(), "nor has it made any");
+}
+
+#[tokio::test]
 async fn a_busy_connection_is_challenged_again_and_a_quiet_one_is_not() {
     let node = Plan::new().toml("challenge.again = { messages_per_minute = 20, calls_per_minute = 5 }").start();
     let mut quiet = Dial::page(&node).verified().await;

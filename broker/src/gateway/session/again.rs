@@ -23,18 +23,16 @@ pub(super) enum Again {
 }
 
 impl<E: Effects> Turn<'_, E> {
-    /// Challenges a verified native client again, one challenge at a time. Without room for it nothing changes: whoever asked
-    /// asks again.
+    /// Challenges a verified native client again, one challenge at a time.
     pub(super) fn challenge_again(&mut self, cause: AgainCause) {
         if self.state.proof != Proof::Verified || self.state.again != Again::None {
             return;
         }
         // Clients of other dialects said no hello: a second frame would be news to them.
         let (Some(form), Some(epoch)) = (self.state.form, self.state.epoch.checked_add(1)) else { return };
-        if self.effects.issue_again(form, epoch, cause) {
-            self.state.epoch = epoch;
-            self.state.again = Again::Issuing;
-        }
+        self.state.epoch = epoch;
+        self.state.again = Again::Issuing;
+        self.effects.issue_again(form, epoch, cause);
     }
 
     /// An answer of a verified client: the one to the further challenge, if there is one.

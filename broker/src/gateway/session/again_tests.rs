@@ -140,12 +140,6 @@ fn faults_of_the_node_fail_closed_here_too() {
 }
 
 #[test]
-fn without_room_nothing_changes_and_the_next_cause_asks_again() {
-    let bench = native().check(&verified()).check("@ no room\n@ again\n@ no room\n@ again\n! issue again 1 for messages");
-    assert!(bench.session.is_verified());
-}
-
-#[test]
 fn only_verified_native_clients_are_challenged_again() {
     native().check("@ again");
     let echo = "challenge.carrier = 'echo_function'\nroutes.OnMessage.builtin = 'answer'";

@@ -64,9 +64,8 @@ pub trait Effects {
     /// The connection is verified: in the live state, the registry and the gauge. False: it closed meanwhile, on another
     /// thread, and is not.
     fn mark_verified(&mut self) -> bool;
-    /// Asks for a further challenge of a verified client: `Issued` or `IssueFailed` follows. False: there is no room among the
-    /// pending challenges now, and nothing follows.
-    fn issue_again(&mut self, form: ChallengeForm, epoch: u32, cause: AgainCause) -> bool;
+    /// Asks for a further challenge of a verified client: `Issued` or `IssueFailed` follows.
+    fn issue_again(&mut self, form: ChallengeForm, epoch: u32, cause: AgainCause);
     /// The connection, which was verified, is so by the challenge of this epoch now, which its next tickets carry. False: it
     /// closed meanwhile, on another thread.
     fn still_verified(&mut self, epoch: u32) -> bool;
