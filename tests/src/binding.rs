@@ -210,6 +210,8 @@ impl View {
             &program,
             text("mode").as_bytes(),
             &number("answerMs").to_be_bytes(),
+            &work_of(challenge).map(|(bits, count)| vec![bits, count]).unwrap_or_default(),
+            &file_of(challenge),
         ]);
         let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes(pin)).expect("a point");
         text("signer") == signer && key.verify_sig(&message, &bytes(text("signature"))).is_ok()

@@ -221,6 +221,12 @@ struct Scene {
     pending: Pending,
 }
 
+/// What a challenge is bound to.
+fn issued_binding(issued: &Issued) -> Arc<Binding> {
+    let ExpectedProof::Bound(proof) = &issued.expected.proof else { panic!("not bound") };
+    Arc::clone(&proof.binding)
+}
+
 impl Scene {
     /// The node saw this page's hello as it was said.
     fn new(issuer: &Issuer, number: u8) -> Self {
@@ -241,7 +247,8 @@ impl Scene {
     /// The node asks for work too.
     fn asking(issuer: &Issuer, work: Option<Work>) -> Self {
         let Self { page, connection, issued, pending } = Self::new(issuer, 1);
-        let issued = issued.with_work(work);
+        let binding = issued_binding(&issued);
+        let issued = issuer.issue_asking(connection, 0, Some(ORIGIN), ChallengeForm::Vm, Some(&binding), work).unwrap();
         let Pending { sent_at, deadline, .. } = pending;
         let pending = Pending::new(connection, &issued, sent_at, deadline);
         Self { page, connection, issued, pending }

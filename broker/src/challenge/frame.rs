@@ -33,6 +33,10 @@ pub struct ProgramFrame<'a> {
     pub mode: Mode,
     /// Milliseconds that the answer may take.
     pub answer_ms: u32,
+    /// Parameters of the work that is asked for, as T holds them.
+    pub work: Option<&'a [u8]>,
+    /// The question about a file, as T holds it.
+    pub file: Option<&'a [u8]>,
 }
 
 /// Who signed, and the signature.
@@ -104,6 +108,8 @@ impl ProgramFrame<'_> {
             .field(self.program)
             .field(self.mode.name().as_bytes())
             .field(&self.answer_ms.to_be_bytes())
+            .optional(self.work)
+            .optional(self.file)
             .finish()
     }
 

@@ -146,6 +146,22 @@ impl Issuer {
         form: ChallengeForm,
         binding: Option<&Arc<Binding>>,
     ) -> Result<Issued, IssueError> {
+        self.issue_asking(connection, epoch, origin, form, binding, None)
+    }
+
+    /// The same, which asks a native client for work too: T and the signature hold it, and the answer must show it.
+    ///
+    /// # Errors
+    /// As of [`Issuer::issue`].
+    pub fn issue_asking(
+        &self,
+        connection: ConnectionId,
+        epoch: u32,
+        origin: Option<&str>,
+        form: ChallengeForm,
+        binding: Option<&Arc<Binding>>,
+        work: Option<Work>,
+    ) -> Result<Issued, IssueError> {
         let page = PageOrigin::of_handshake(origin).ok_or(IssueError::Origin)?;
         let server_nonce: [u8; 32] = draw(self.fill)?;
         let file = self.file_question(&page, form, binding.is_some())?;
@@ -177,7 +193,7 @@ impl Issuer {
             expected: Expected { page, proof: ExpectedProof::Lanes(lanes) },
         };
         if let Some(binding) = binding {
-            self.bind(&mut issued, connection, binding, &lanes, file)?;
+            self.bind(&mut issued, connection, binding, &lanes, (work, file))?;
         }
         Ok(issued)
     }
@@ -189,11 +205,12 @@ impl Issuer {
         connection: ConnectionId,
         to: &Arc<Binding>,
         lanes: &Lanes,
-        file: Option<FileQuestion>,
+        (work, file): (Option<Work>, Option<FileQuestion>),
     ) -> Result<(), IssueError> {
         let program = program_digest(&issued.program);
         let Issued { challenge_id, epoch, form, server_nonce, .. } = *issued;
         if let Some(signing) = self.signing.as_ref().filter(|signing| signing.covers(form)) {
+            let (work_field, file_field) = (work.map(Work::field), file.as_ref().map(FileQuestion::field));
             let frame = ProgramFrame {
                 host: &to.host,
                 hello: &to.hello.digest,
@@ -205,33 +222,19 @@ impl Issuer {
                 program: &program,
                 mode: to.hello.mode,
                 answer_ms: signing.answer_ms(),
+                work: work_field.as_ref().map(<[u8; 2]>::as_slice),
+                file: file_field.as_deref(),
             };
             issued.signature = Some(signing.sign(&frame)?);
         }
         let (binding, key) = (Arc::clone(to), AnswerKey::derive(&program, lanes));
-        issued.expected.proof = ExpectedProof::Bound(BoundProof {
-            key,
-            binding,
-            form,
-            server_nonce,
-            program,
-            work: None,
-            file: file.map(Box::new),
-        });
+        issued.expected.proof =
+            ExpectedProof::Bound(BoundProof { key, binding, form, server_nonce, program, work, file: file.map(Box::new) });
         Ok(())
     }
 }
 
 impl Issued {
-    /// Asks for work too, of a native client: T holds it, and the answer must show it.
-    #[must_use]
-    pub fn with_work(mut self, work: Option<Work>) -> Self {
-        if let ExpectedProof::Bound(proof) = &mut self.expected.proof {
-            proof.work = work;
-        }
-        self
-    }
-
     /// The question about a file.
     #[must_use]
     pub fn file(&self) -> Option<&FileQuestion> {

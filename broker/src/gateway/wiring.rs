@@ -234,9 +234,8 @@ impl Wiring<'_> {
         let Ground { worker, live, binding, permit, .. } = &*self.ground;
         let mode = binding.as_ref().map_or(Mode::Bearer, |binding| binding.hello.mode);
         let work = permit.as_ref().and_then(|permit| Work::under(permit.load(), &worker.gateway.session.challenge.work));
-        let issued = worker.gateway.issuer.issue(live.id, epoch, live.origin.as_deref(), form, binding.as_ref());
+        let issued = worker.gateway.issuer.issue_asking(live.id, epoch, live.origin.as_deref(), form, binding.as_ref(), work);
         let issued = issued.and_then(|issued| {
-            let issued = issued.with_work(work);
             let held = hold(&worker.gateway, &issued)?;
             Ok((challenge_frame(&issued, mode, held.as_ref()), issued, held))
         });

@@ -124,7 +124,7 @@ const run = async () => {
   showConnection('connecting');
   let id;
   // The client answers by itself; the steps follow what it does.
-  client = connect(gateway, { header, reconnect: false, allowInsecure: true });
+  client = connect(gateway, { header, reconnect: false, allowInsecure: true, files: '/demo/' });
   client.on('frame', ({ sent, text }) => log(sent ? '→' : '←', text));
   client.on('ticket', ({ expiresInMs }) => { ticket = { since: performance.now(), expiresInMs }; });
   client.on('disconnected', ({ code, reason }) => log('·', `closed ${code} ${reason}`));

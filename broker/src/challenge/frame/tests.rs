@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::challenge::binding_tests::Page;
-use crate::challenge::{ExpectedProof, IssueError, Issued, Issuer};
+use crate::challenge::{ExpectedProof, IssueError, Issued, Issuer, Work};
 
 fn frozen() -> Value {
     serde_json::from_str(include_str!("../vectors/frame-v1.json")).unwrap()
@@ -32,9 +32,13 @@ struct Scene {
     form: ChallengeForm,
     mode: Mode,
     answer_ms: u32,
+    /// Bits and count.
+    work: Option<[u8; 2]>,
+    /// Path, offset and length.
+    file: Option<(&'static str, u64, u32)>,
 }
 
-const SCENES: [Scene; 3] = [
+const SCENES: [Scene; 4] = [
     Scene {
         host: "gateway.example",
         hello: r#"{"id":1,"action":"hello","forms":["source"]}"#,
@@ -43,6 +47,8 @@ const SCENES: [Scene; 3] = [
         form: ChallengeForm::Source,
         mode: Mode::Ticket,
         answer_ms: 10_000,
+        work: None,
+        file: None,
     },
     Scene {
         host: "127.0.0.1:8080",
@@ -52,6 +58,8 @@ const SCENES: [Scene; 3] = [
         form: ChallengeForm::Vm,
         mode: Mode::Proof,
         answer_ms: 2_000,
+        work: None,
+        file: None,
     },
     Scene {
         host: "[::1]:8443",
@@ -61,6 +69,19 @@ const SCENES: [Scene; 3] = [
         form: ChallengeForm::Vm,
         mode: Mode::Bearer,
         answer_ms: 30_000,
+        work: None,
+        file: None,
+    },
+    Scene {
+        host: "gateway.example",
+        hello: r#"{"id":1,"action":"hello","forms":["vm"]}"#,
+        program: "AQ",
+        epoch: 1,
+        form: ChallengeForm::Vm,
+        mode: Mode::Ticket,
+        answer_ms: 10_000,
+        work: Some([4, 2]),
+        file: Some(("/assets/é.js", 2, 5)),
     },
 ];
 
@@ -68,6 +89,9 @@ impl Scene {
     /// The message of its frame, after a change to the frame.
     fn message(&self, change: impl FnOnce(&mut ProgramFrame<'_>)) -> Vec<u8> {
         let (hello, program, nonce) = (hash(self.hello), hash(self.program), std::array::from_fn(|place| place as u8));
+        let file = self
+            .file
+            .map(|(path, offset, length)| [path.as_bytes(), &[0], &offset.to_be_bytes(), &length.to_be_bytes()].concat());
         let mut frame = ProgramFrame {
             host: self.host,
             hello: &hello,
@@ -79,6 +103,8 @@ impl Scene {
             program: &program,
             mode: self.mode,
             answer_ms: self.answer_ms,
+            work: self.work.as_ref().map(<[u8; 2]>::as_slice),
+            file: file.as_deref(),
         };
         change(&mut frame);
         frame.message(key().signer())
@@ -90,6 +116,8 @@ impl Scene {
             "challenge": ChallengeId::from_bytes([0xc1; 16]), "epoch": self.epoch, "form": self.form.name(),
             "nonce": URL_SAFE_NO_PAD.encode(std::array::from_fn::<u8, 32, _>(|place| place as u8)), "program": self.program,
             "mode": self.mode.name(), "answerMs": self.answer_ms, "message": URL_SAFE_NO_PAD.encode(self.message(|_| ())),
+            "work": self.work.map(|[bits, count]| json!({ "bits": bits, "count": count })),
+            "file": self.file.map(|(path, offset, length)| json!({ "path": path, "offset": offset, "length": length })),
             "signature": signature,
         })
     }
@@ -121,7 +149,7 @@ fn no_part_of_a_challenge_can_be_exchanged_under_its_signature() {
     let public = PageKey::parse(bytes(&frozen()["pin"]).try_into().unwrap()).unwrap();
     let verifies = |change: fn(&mut ProgramFrame<'_>)| public.verifies(&scene.message(change), &signature);
     assert!(verifies(|_| ()));
-    let changes: [fn(&mut ProgramFrame<'_>); 10] = [
+    let changes: [fn(&mut ProgramFrame<'_>); 12] = [
         |frame| frame.host = "gateway.example:8443",
         |frame| frame.hello = &[1; 32],
         |frame| frame.connection = ConnectionId::from_bytes([0xc1; 16]),
@@ -132,6 +160,8 @@ fn no_part_of_a_challenge_can_be_exchanged_under_its_signature() {
         |frame| frame.program = &[1; 32],
         |frame| frame.mode = Mode::Bearer,
         |frame| frame.answer_ms = 10_001,
+        |frame| frame.work = Some(&[20, 255]),
+        |frame| frame.file = Some(b"/private"),
     ];
     for (place, change) in changes.into_iter().enumerate() {
         assert!(!verifies(change), "change {place}");
@@ -153,6 +183,8 @@ fn a_frame_names_the_key_that_signed_it() {
         program: &program,
         mode: scene.mode,
         answer_ms: scene.answer_ms,
+        work: None,
+        file: None,
     };
     let signed = frame.sign(&key).unwrap();
     assert_eq!(signed.signer, URL_SAFE_NO_PAD.encode(digest(&SHA256, &bytes(&frozen()["pin"]))));
@@ -169,12 +201,13 @@ fn challenged(which: SignPrograms, form: ChallengeForm, sign: Option<fn() -> Uns
         Some(fault) => Err(fault()),
     }));
     let page = Page::new("hello");
-    issuer.issue(
+    issuer.issue_asking(
         ConnectionId::from_bytes([1; 16]),
         3,
         Some("https://app.example"),
         form,
         Some(&page.binding("gateway.example")),
+        Some(Work { bits: 3, count: 2 }),
     )
 }
 
@@ -203,6 +236,8 @@ fn what_a_page_evaluates_is_signed_always_and_bytecode_where_it_is_asked_for() {
             program: &program,
             mode: proof.binding.hello.mode,
             answer_ms: 9_000,
+            work: Some(&[3, 2]),
+            file: None,
         };
         let public = PageKey::parse(bytes(&frozen()["pin"]).try_into().unwrap()).unwrap();
         assert!(public.verifies(&frame.message(&signer), &signature), "{which:?} {form:?}");

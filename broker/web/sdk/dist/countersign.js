@@ -242,6 +242,7 @@ var isReply = (frame) => !("event" in frame);
 
 // src/work.ts
 var BATCH = 256;
+var PART_MAX = 65536;
 async function solve({ bits, count }, bound, until) {
   const solutions = [];
   for (let start = 0; solutions.length < count; start += BATCH) {
@@ -261,13 +262,21 @@ async function solve({ bits, count }, bound, until) {
   }
   return solutions;
 }
-async function readFile({ path, offset, length }, origin, fetch) {
-  const url = new URL(path, origin);
-  if (url.origin !== origin) throw new Error("the file is of another origin");
-  const response = await fetch(url, { credentials: "omit", redirect: "error" });
-  const part = (await response.arrayBuffer()).slice(offset, offset + length);
-  if (!response.ok || part.byteLength !== length) throw new Error("there is no such part of the file");
-  return sha256(new Uint8Array(part));
+async function readFile({ path, offset, length }, { origin, files, fetch }) {
+  const { href } = new URL(path, origin);
+  if (!files || !href.startsWith(origin + files) || /%2f|%5c/i.test(href) || length > PART_MAX) throw new Error("there is no such file");
+  const { ok, status, body } = await fetch(href, { credentials: "omit", redirect: "error", headers: { Range: `bytes=${offset}-${offset + length - 1}` } });
+  const part = new Uint8Array(length);
+  const reader = body.getReader();
+  for (let at = status === 206 ? 0 : -offset; at < length; ) {
+    const { value } = await reader.read();
+    if (!ok || !value) throw new Error("there is no such file");
+    const from = Math.max(0, -at);
+    part.set(value.subarray(from, length - at), at + from);
+    at += value.length;
+  }
+  void reader.cancel();
+  return sha256(part);
 }
 
 // src/answer.ts
@@ -277,16 +286,17 @@ async function answer(challenge, situation) {
   const { key, host, origin, pins, forms, clientNonce } = situation;
   const { thumbprint } = key;
   const until = Date.now() + answerMs;
-  const runner = forms.find(({ name }) => name === form) ?? refuse2(`the form ${form} was not offered`);
-  if (MODES.indexOf(mode) < MODES.indexOf(situation.mode)) refuse2(`the mode ${mode} is less than what was asked for`);
+  const runner = forms.find(({ name }) => name === form) ?? refuse2(`form ${form} was not offered`);
+  if (MODES.indexOf(mode) < MODES.indexOf(situation.mode)) refuse2(`mode ${mode} is too low`);
   const id = bytes(challenge.challenge);
   const serverNonce = bytes(challenge.nonce);
   const connection = bytes(situation.connectionId);
   const when = integer(epoch, 4);
   const hello = await sha256(situation.hello);
   const hash = runner.elsewhere ? bytes(challenge.programHash ?? "") : await sha256(program);
+  const asked = [work && [work.bits, work.count], file && [...utf8(file.path), 0, ...integer(file.offset, 8), ...integer(file.length, 4)]];
   if (runner.pinned || pins) {
-    const signed = (signer) => transcript("countersign/frame/v1", signer, host, hello, connection, id, when, form, serverNonce, hash, mode, integer(answerMs, 4));
+    const signed = (signer) => transcript("countersign/frame/v1", signer, host, hello, connection, id, when, form, serverNonce, hash, mode, integer(answerMs, 4), ...asked);
     if (!await isSigned(challenge.signature, pins, signed).catch(() => false)) throw new CountersignError("program_unsigned", "no pinned key has signed the program");
   }
   const ancestors = globalThis.location?.ancestorOrigins;
@@ -306,10 +316,9 @@ async function answer(challenge, situation) {
     topOrigin,
     thumbprint,
     mode,
-    work && [work.bits, work.count],
-    file && [...utf8(file.path), 0, ...integer(file.offset, 8), ...integer(file.length, 4)]
+    ...asked
   );
-  const tapes = { serverNonce, clientNonce, connection, thumbprint, origin, file: file && await readFile(file, origin, situation.fetch) };
+  const tapes = { serverNonce, clientNonce, connection, thumbprint, origin, file: file && await readFile(file, situation) };
   const result = await runner.run(program, tapes, T);
   const mac = result instanceof Uint8Array ? result : await confirm(hash, result, T);
   return {
@@ -330,7 +339,7 @@ async function isSigned(signature = "", pins = [], signed) {
   return false;
 }
 function bytes(text) {
-  return decode(text) ?? refuse2("what should be bytes is none");
+  return decode(text) ?? refuse2("no bytes");
 }
 function refuse2(why) {
   throw new Error(why);
@@ -513,7 +522,7 @@ var Session = class {
   #take(data) {
     this.#listener.heard("frame", { sent: false, text: data });
     const frame = parse(data);
-    if (frame === null) return this.#fail(new CountersignError("protocol", "the node sent what is no frame of this protocol"));
+    if (frame === null) return this.#fail(new CountersignError("protocol", "no frame of this protocol"));
     if (isReply(frame)) return this.#reply(frame);
     const { event } = frame;
     if (event === "welcome") this.id = frame.connectionId;
@@ -534,7 +543,7 @@ var Session = class {
     this.expiresAt = expiresAt;
     await this.#insist(async () => {
       if (challenge === "off") {
-        if (this.mode !== "bearer") throw new Error("a node that does not challenge gives no tickets");
+        if (this.mode !== "bearer") throw new Error("without a challenge there are no tickets");
         return this.#ready();
       }
       this.key = await pageKey(key);
@@ -545,7 +554,7 @@ var Session = class {
   async #answer(challenge) {
     await this.#insist(async () => {
       const { id, key, mode } = this;
-      if (!key || challenge.epoch <= this.#epoch) throw new Error("the challenge comes too early, or again");
+      if (!key || challenge.epoch <= this.#epoch) throw new Error("unexpected challenge");
       this.#epoch = challenge.epoch;
       const members = await answer(challenge, { ...this.#settings, mode, key, hello: this.#hello, clientNonce: this.#nonce, connectionId: id });
       this.mode = challenge.mode;
@@ -558,7 +567,7 @@ var Session = class {
     this.#ticketEnds = Date.now() + ticket.expiresInMs;
   }
   #verified({ connectionId }) {
-    if (connectionId !== this.id) return this.#fail(new CountersignError("protocol", "the node verified another connection"));
+    if (connectionId !== this.id) return this.#fail(new CountersignError("protocol", "that is another connection"));
     this.isVerified = true;
     this.#ready();
   }
@@ -681,7 +690,7 @@ var Connection = class {
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
     this.#options = options;
     if (!options.allowInsecure && !isSecure(this.#url)) {
-      throw new CountersignError("insecure_context", "this page, or the URL to connect to, is not secure");
+      throw new CountersignError("insecure_context", "page or URL is not secure");
     }
     if (!options.pins && options.forms?.some(({ pinned }) => pinned)) {
       throw new CountersignError("program_unsigned", "programs of this form need pinned keys");
@@ -761,26 +770,27 @@ var Connection = class {
     for (const name in headers) request.headers.set(name, headers[name]);
     return fetch(request);
   }
-  /** The headers that `fetch` would add, for another client of HTTP. A proof is good once, for this method, URL and body. */
+  /** The headers that `fetch` would add, for another client of HTTP. A proof is good once, for this URL, body
+   * and method, which is written as `fetch` sends it: `delete` as `DELETE`, `patch` as it is. */
   async headersFor(method, url, body, mode) {
-    return this.#headers(mode, method, this.#mayShow(url), () => new Response(body).arrayBuffer());
+    return this.#headers(mode, new Request(this.#mayShow(url), { method }).method, this.#mayShow(url), () => new Response(body).arrayBuffer());
   }
   #mayShow(url) {
     const base = globalThis.location?.href ?? this.#httpUrl();
     const target = new URL(url, base);
     if (![new URL(base).origin, new URL(this.#httpUrl()).origin, ...this.#options.fetchOrigins ?? []].includes(target.origin)) {
-      throw new CountersignError("foreign_origin", `${target.origin} is not among the origins that may see credentials`);
+      throw new CountersignError("foreign_origin", `${target.origin} may see no credentials`);
     }
     return target;
   }
   async #headers(least, method, url, body) {
     const { id, mode, ticket, key } = await this.#whenReady((session) => session.canCall);
     if (mode === "bearer") {
-      if (least && least !== mode) throw new CountersignError("mode_too_low", "the node gives no tickets to this connection");
+      if (least && least !== mode) throw new CountersignError("mode_too_low", "there are no tickets");
       return { [this.#options.header ?? "connectionId"]: id };
     }
     const headers = { "Countersign-Ticket": ticket.ticket };
-    if (least === "proof" || mode === "proof") headers["Countersign-Proof"] = await proof(key, ticket, method.toUpperCase(), url, await body());
+    if (least === "proof" || mode === "proof") headers["Countersign-Proof"] = await proof(key, ticket, method, url, await body());
     return headers;
   }
   /** Closes for good; how the socket ended, or null where there was none. */
@@ -815,9 +825,9 @@ var Connection = class {
     return [url.href, inProtocol ? ["countersign.v1", tokenPrefix + token] : ["countersign.v1"]];
   }
   #listen(socket) {
-    const { origin = pageOrigin(), requestTimeoutMs = 15e3, fetch = globalThis.fetch, forms = [], mode, pins, key } = this.#options;
+    const { origin = pageOrigin(), requestTimeoutMs = 15e3, fetch = globalThis.fetch, forms = [], mode, pins, key, files } = this.#options;
     const isCurrent = () => this.#session === session;
-    const settings = { origin, host: this.#url.host, mode, key, pins, forms: [VM, ...forms], fetch, requestTimeoutMs };
+    const settings = { origin, host: this.#url.host, mode, key, pins, forms: [VM, ...forms], files, fetch, requestTimeoutMs };
     const session = new Session(socket, settings, {
       heard: (name, value) => isCurrent() && this.#heard(name, value),
       ready: () => isCurrent() && this.#ready(session),

@@ -42,6 +42,8 @@ export interface Situation {
   /** Of nodes; one of them must have signed the program. */
   pins: string[] | undefined
   forms: Form[]
+  /** What the paths of files begin with that the node may ask for. */
+  files: string | undefined
   fetch: typeof fetch
 }
 
@@ -54,9 +56,9 @@ export async function answer(challenge: Challenge, situation: Situation): Promis
   const { key, host, origin, pins, forms, clientNonce } = situation
   const { thumbprint } = key
   const until = Date.now() + answerMs
-  const runner = forms.find(({ name }) => name === form) ?? refuse(`the form ${form} was not offered`)
+  const runner = forms.find(({ name }) => name === form) ?? refuse(`form ${form} was not offered`)
   // A mode that is not known is weaker than any.
-  if (MODES.indexOf(mode) < MODES.indexOf(situation.mode)) refuse(`the mode ${mode} is less than what was asked for`)
+  if (MODES.indexOf(mode) < MODES.indexOf(situation.mode)) refuse(`mode ${mode} is too low`)
 
   const id = bytes(challenge.challenge)
   const serverNonce = bytes(challenge.nonce)
@@ -64,18 +66,19 @@ export async function answer(challenge: Challenge, situation: Situation): Promis
   const when = integer(epoch, 4)
   const hello = await sha256(situation.hello)
   const hash = runner.elsewhere ? bytes(challenge.programHash ?? '') : await sha256(program)
+  const asked = [work && [work.bits, work.count], file && [...utf8(file.path), 0, ...integer(file.offset, 8), ...integer(file.length, 4)]]
   if (runner.pinned || pins) {
     const signed = (signer: string): Bytes =>
-      transcript('countersign/frame/v1', signer, host, hello, connection, id, when, form, serverNonce, hash, mode, integer(answerMs, 4))
+      transcript('countersign/frame/v1', signer, host, hello, connection, id, when, form, serverNonce, hash, mode, integer(answerMs, 4), ...asked)
     if (!(await isSigned(challenge.signature, pins, signed).catch(() => false))) throw new CountersignError('program_unsigned', 'no pinned key has signed the program')
   }
   const ancestors = globalThis.location?.ancestorOrigins
   const topOrigin = ancestors?.[ancestors.length - 1]
   const T = transcript(
     'countersign/answer/v1', 'countersign.v1', form, host, connection, id, when, hello, serverNonce, hash, origin, topOrigin, thumbprint, mode,
-    work && [work.bits, work.count], file && [...utf8(file.path), 0, ...integer(file.offset, 8), ...integer(file.length, 4)],
+    ...asked,
   )
-  const tapes = { serverNonce, clientNonce, connection, thumbprint, origin, file: file && (await readFile(file, origin, situation.fetch)) }
+  const tapes = { serverNonce, clientNonce, connection, thumbprint, origin, file: file && (await readFile(file, situation)) }
   const result = await runner.run(program, tapes, T)
   const mac = result instanceof Uint8Array ? result : await confirm(hash, result, T)
   return {
@@ -99,7 +102,7 @@ async function isSigned(signature = '', pins: string[] = [], signed: (signer: st
 }
 
 function bytes(text: string): Bytes {
-  return decode(text) ?? refuse('what should be bytes is none')
+  return decode(text) ?? refuse('no bytes')
 }
 
 function refuse(why: string): never {

@@ -48,6 +48,7 @@ export interface SessionSettings {
   key: CryptoKeyPair | undefined
   pins: string[] | undefined
   forms: Form[]
+  files: string | undefined
   fetch: typeof fetch
   requestTimeoutMs: number
 }
@@ -131,7 +132,7 @@ export class Session {
   #take(data: unknown): void {
     this.#listener.heard('frame', { sent: false, text: data })
     const frame = parse(data)
-    if (frame === null) return this.#fail(new CountersignError('protocol', 'the node sent what is no frame of this protocol'))
+    if (frame === null) return this.#fail(new CountersignError('protocol', 'no frame of this protocol'))
     if (isReply(frame)) return this.#reply(frame)
     const { event } = frame
     if (event === 'welcome') this.id = (frame as unknown as Welcome).connectionId
@@ -154,7 +155,7 @@ export class Session {
     this.expiresAt = expiresAt
     await this.#insist(async () => {
       if (challenge === 'off') {
-        if (this.mode !== 'bearer') throw new Error('a node that does not challenge gives no tickets')
+        if (this.mode !== 'bearer') throw new Error('without a challenge there are no tickets')
         return this.#ready()
       }
       this.key = await pageKey(key)
@@ -166,7 +167,7 @@ export class Session {
   async #answer(challenge: Challenge): Promise<void> {
     await this.#insist(async () => {
       const { id, key, mode } = this
-      if (!key || challenge.epoch <= this.#epoch) throw new Error('the challenge comes too early, or again')
+      if (!key || challenge.epoch <= this.#epoch) throw new Error('unexpected challenge')
       this.#epoch = challenge.epoch
       const members = await answer(challenge, { ...this.#settings, mode, key, hello: this.#hello, clientNonce: this.#nonce, connectionId: id! })
       this.mode = challenge.mode
@@ -181,7 +182,7 @@ export class Session {
   }
 
   #verified({ connectionId }: Push): void {
-    if (connectionId !== this.id) return this.#fail(new CountersignError('protocol', 'the node verified another connection'))
+    if (connectionId !== this.id) return this.#fail(new CountersignError('protocol', 'that is another connection'))
     this.isVerified = true
     this.#ready()
   }

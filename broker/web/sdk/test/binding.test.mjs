@@ -141,7 +141,8 @@ test('with pinned keys only what one of them signed is run', async () => {
     (hello) => signed(other, HOST, hello),
     (hello) => signed(present, 'other.example', hello),
     (hello) => signed(present, HOST, `${hello} `),
-    ...[{ epoch: 1 }, { mode: 'proof' }, { answerMs: 9 }, { nonce: 'A'.repeat(43) }, { challenge: 'A'.repeat(22) }, { program: 'AAAA' }]
+    ...[{ epoch: 1 }, { mode: 'proof' }, { answerMs: 9 }, { nonce: 'A'.repeat(43) }, { challenge: 'A'.repeat(22) }, { program: 'AAAA' }, { work: { bits: 1, count: 1 } },
+      { file: { path: '/assets/a.js', offset: 0, length: 1 } }]
       .map((changed) => (hello) => ({ ...signed(present, HOST, hello), ...changed })),
     (hello) => ({ ...signed(present, HOST, hello), signature: 'A'.repeat(86) }),
     (hello) => ({ ...signed(present, HOST, hello), signature: 'A' }),
@@ -194,23 +195,40 @@ test('puzzles are solved, and given up when it is too late', async () => {
   assert.equal(await ended(await greeted(), challenge({ work: { bits: 32, count: 200 }, answerMs: 50 })), 'challenge_unsupported')
 })
 
-test('a part of a file of the page is read by the program, and nothing of another origin is fetched', async () => {
-  const text = Buffer.from('0123456789')
+test('a part of a file is read where the page lets nodes ask for it, and no byte after it', async () => {
   const asked = []
-  const fetch = async (url, how) => {
-    asked.push([String(url), how])
-    return new Response(text, { status: String(url).endsWith('gone') ? 404 : 200 })
+  let left = 0
+  const server = (ranges) => async (url, { headers, ...how }) => {
+    asked.push([url, headers.Range, how])
+    const [from, to] = headers.Range.match(/\d+/g).map(Number)
+    const text = ranges ? '0123456789'.slice(from, to + 1) : '0123456789'
+    left = 100
+    // In pieces, and more without end.
+    const body = new ReadableStream({ pull: (c) => (left-- > 0 ? c.enqueue(Buffer.from(100 - left > text.length ? 'x' : text[99 - left])) : c.close()) }, { highWaterMark: 0 })
+    return new Response(body, { status: url.endsWith('gone') ? 404 : ranges ? 206 : 200 })
   }
-  const frame = challenge({ file: { path: '/app.js?v=1', offset: 2, length: 5 } })
-  const { socket, hello } = await greeted({ fetch })
+  const frame = challenge({ file: { path: '/assets/app.js?v=1', offset: 2, length: 5 } })
   const file = sha256('23456')
-  assert.equal(fault(await socket.challenge(frame), { frame, hello, host: HOST, origin: ORIGIN, file }), null)
-  assert.deepEqual(asked, [[`${ORIGIN}/app.js?v=1`, { credentials: 'omit', redirect: 'error' }]])
-  for (const file of [{ path: '//evil.example/app.js', offset: 0, length: 1 }, { path: '/app.js', offset: 8, length: 3 }, { path: '/gone', offset: 0, length: 1 }]) {
-    assert.equal(await ended(await greeted({ fetch }), challenge({ file })), 'challenge_unsupported', file.path)
+  for (const ranges of [true, false]) {
+    const { socket, hello } = await greeted({ fetch: server(ranges), files: '/assets/' })
+    assert.equal(fault(await socket.challenge(frame), { frame, hello, host: HOST, origin: ORIGIN, file }), null)
+    assert.deepEqual(asked.pop(), [`${ORIGIN}/assets/app.js?v=1`, 'bytes=2-6', { credentials: 'omit', redirect: 'error' }])
+    assert.equal(left, ranges ? 95 : 93)
   }
-  assert.equal(await ended(await greeted({ fetch, origin: '' }), frame), 'challenge_unsupported')
-  assert.equal(asked.filter(([url]) => !url.startsWith(ORIGIN)).length, 0)
+  const gone = challenge({ file: { path: '/assets/gone', offset: 0, length: 1 } })
+  assert.equal(await ended(await greeted({ fetch: server(true), files: '/assets/' }), gone), 'challenge_unsupported')
+  asked.pop()
+  const paths = ['//evil.example/assets/app.js', '/private', '/assets', '/assets/../private', '/assets/%2e%2e/private', '/assets/..%2Fprivate', '/assets/..%5cprivate']
+  for (const path of paths) {
+    const all = await greeted({ fetch: server(true), files: '/assets/' })
+    assert.equal(await ended(all, challenge({ file: { path, offset: 0, length: 1 } })), 'challenge_unsupported', path)
+  }
+  for (const options of [{}, { files: '/assets/', origin: '' }]) {
+    assert.equal(await ended(await greeted({ fetch: server(true), ...options }), frame), 'challenge_unsupported')
+  }
+  const long = challenge({ file: { path: '/assets/app.js', offset: 0, length: 2 ** 17 } })
+  assert.equal(await ended(await greeted({ fetch: server(true), files: '/assets/' }), long), 'challenge_unsupported')
+  assert.deepEqual(asked, [])
 })
 
 test('in ticket mode a call carries the newest ticket, and waits for one when there is none', async (t) => {
@@ -259,6 +277,20 @@ test('a call that waits for a ticket goes on with the next connection, and ends 
   const last = connection.fetch('https://node.example:8443/')
   connection.close()
   await assert.rejects(last, { code: 'aborted' })
+})
+
+test('a method is signed as it is sent, not as it might be written', async () => {
+  const calls = []
+  const { connection, socket, hello } = await verified({ fetch: async (request) => calls.push(request) }, challenge({ mode: 'proof' }))
+  const good = ticket()
+  socket.hear(good)
+  const url = 'https://node.example:8443/x'
+  for (const [method, sent] of [['patch', 'patch'], ['PATCH', 'PATCH'], ['delete', 'DELETE']]) {
+    await connection.fetch(url, { method })
+    const { headers } = calls.pop()
+    const counter = Number(headers.get('countersign-proof').split('.')[1])
+    assert.equal(callFault(Object.fromEntries(headers), { hello, ticket: good, method: sent, target: `${HOST}/x`, body: '', counter }), null, method)
+  }
 })
 
 test('in proof mode every call is signed: method, target, ticket, body, and a number that rises', async () => {

@@ -43,7 +43,7 @@ export const signed = ({ pin, sign }, host, hello, frame = challenge()) => {
   const name = sha256(b64u(pin)).toString('base64url')
   const data = lay(
     'countersign/frame/v1', name, host, sha256(hello), b64u(ID), b64u(frame.challenge), u32(frame.epoch), frame.form, b64u(frame.nonce),
-    sha256(frame.program), frame.mode, u32(frame.answerMs),
+    sha256(frame.program), frame.mode, u32(frame.answerMs), frame.work && Buffer.from([frame.work.bits, frame.work.count]), frame.file && question(frame.file),
   )
   return { ...frame, signer: name, signature: sign(data).toString('base64url') }
 }

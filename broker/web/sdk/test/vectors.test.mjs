@@ -66,3 +66,19 @@ test('proofs are those of the golden vectors', async () => {
     assert.equal(await proof(key, { ticket, nonce }, method, new URL(`https://${target}#not this`), body), expected)
   }
 })
+
+test('signed programs are those of the golden vectors, with what is asked beside them', async () => {
+  const { pin, vectors } = read('challenge/vectors/frame-v1.json')
+  assert.ok(vectors.some(({ work, file }) => work && file))
+  const key = await golden()
+  for (const { host, hello, connection: connectionId, message, ...frame } of vectors) {
+    const fetch = async () => new Response('23456', { status: 206 })
+    const forms = [{ name: frame.form, run: async () => [1, 2, 3, 4, 5, 6, 7, 8] }]
+    const run = (changed) =>
+      answer({ ...frame, ...changed }, { key, hello, clientNonce: new Uint8Array(32), connectionId, host, origin: 'https://a.example', mode: 'bearer', pins: [pin], forms, files: '/assets/', fetch })
+    await run({})
+    for (const changed of [{ work: { bits: 4, count: 3 } }, { file: { path: '/assets/b', offset: 2, length: 5 } }]) {
+      await assert.rejects(run(changed), { code: 'program_unsigned' })
+    }
+  }
+})

@@ -29,6 +29,8 @@ export interface Situation {
     /** Of nodes; one of them must have signed the program. */
     pins: string[] | undefined;
     forms: Form[];
+    /** What the paths of files begin with that the node may ask for. */
+    files: string | undefined;
     fetch: typeof fetch;
 }
 /** Bytecode, in the interpreter here. */

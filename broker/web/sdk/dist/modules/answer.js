@@ -16,25 +16,26 @@ export async function answer(challenge, situation) {
     const { key, host, origin, pins, forms, clientNonce } = situation;
     const { thumbprint } = key;
     const until = Date.now() + answerMs;
-    const runner = forms.find(({ name }) => name === form) ?? refuse(`the form ${form} was not offered`);
+    const runner = forms.find(({ name }) => name === form) ?? refuse(`form ${form} was not offered`);
     // A mode that is not known is weaker than any.
     if (MODES.indexOf(mode) < MODES.indexOf(situation.mode))
-        refuse(`the mode ${mode} is less than what was asked for`);
+        refuse(`mode ${mode} is too low`);
     const id = bytes(challenge.challenge);
     const serverNonce = bytes(challenge.nonce);
     const connection = bytes(situation.connectionId);
     const when = integer(epoch, 4);
     const hello = await sha256(situation.hello);
     const hash = runner.elsewhere ? bytes(challenge.programHash ?? '') : await sha256(program);
+    const asked = [work && [work.bits, work.count], file && [...utf8(file.path), 0, ...integer(file.offset, 8), ...integer(file.length, 4)]];
     if (runner.pinned || pins) {
-        const signed = (signer) => transcript('countersign/frame/v1', signer, host, hello, connection, id, when, form, serverNonce, hash, mode, integer(answerMs, 4));
+        const signed = (signer) => transcript('countersign/frame/v1', signer, host, hello, connection, id, when, form, serverNonce, hash, mode, integer(answerMs, 4), ...asked);
         if (!(await isSigned(challenge.signature, pins, signed).catch(() => false)))
             throw new CountersignError('program_unsigned', 'no pinned key has signed the program');
     }
     const ancestors = globalThis.location?.ancestorOrigins;
     const topOrigin = ancestors?.[ancestors.length - 1];
-    const T = transcript('countersign/answer/v1', 'countersign.v1', form, host, connection, id, when, hello, serverNonce, hash, origin, topOrigin, thumbprint, mode, work && [work.bits, work.count], file && [...utf8(file.path), 0, ...integer(file.offset, 8), ...integer(file.length, 4)]);
-    const tapes = { serverNonce, clientNonce, connection, thumbprint, origin, file: file && (await readFile(file, origin, situation.fetch)) };
+    const T = transcript('countersign/answer/v1', 'countersign.v1', form, host, connection, id, when, hello, serverNonce, hash, origin, topOrigin, thumbprint, mode, ...asked);
+    const tapes = { serverNonce, clientNonce, connection, thumbprint, origin, file: file && (await readFile(file, situation)) };
     const result = await runner.run(program, tapes, T);
     const mac = result instanceof Uint8Array ? result : await confirm(hash, result, T);
     return {
@@ -57,7 +58,7 @@ async function isSigned(signature = '', pins = [], signed) {
     return false;
 }
 function bytes(text) {
-    return decode(text) ?? refuse('what should be bytes is none');
+    return decode(text) ?? refuse('no bytes');
 }
 function refuse(why) {
     throw new Error(why);

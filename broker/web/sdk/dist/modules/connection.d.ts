@@ -19,6 +19,8 @@ export interface Options {
     pins?: string[];
     /** Forms of programs beside bytecode: plug-ins. */
     forms?: Form[];
+    /** What the paths of those of the page's own files begin with of which nodes may ask for a part: `/assets/`. Default: none. */
+    files?: string;
     /** ECDSA on P-256, instead of the page's own key. */
     key?: CryptoKeyPair;
     /** The header of `fetch` that carries the connection id. Default: `connectionId`. */
@@ -80,7 +82,8 @@ export declare class Connection {
     /** `fetch` with the credential of the present mode, or of a stronger one: to the page's origin, the node's and those that
      * the options name, and nowhere else. Redirects are errors unless asked for: they would take the credential along. */
     fetch(input: string | URL | Request, init?: RequestInit, mode?: Mode): Promise<Response>;
-    /** The headers that `fetch` would add, for another client of HTTP. A proof is good once, for this method, URL and body. */
+    /** The headers that `fetch` would add, for another client of HTTP. A proof is good once, for this URL, body
+     * and method, which is written as `fetch` sends it: `delete` as `DELETE`, `patch` as it is. */
     headersFor(method: string, url: string | URL, body?: BodyInit | null, mode?: Mode): Promise<Record<string, string>>;
     /** Closes for good; how the socket ended, or null where there was none. */
     close(): Promise<Closed | null>;

@@ -39,7 +39,7 @@ export class Connection {
         this.#url.protocol = this.#url.protocol.replace('http', 'ws');
         this.#options = options;
         if (!options.allowInsecure && !isSecure(this.#url)) {
-            throw new CountersignError('insecure_context', 'this page, or the URL to connect to, is not secure');
+            throw new CountersignError('insecure_context', 'page or URL is not secure');
         }
         if (!options.pins && options.forms?.some(({ pinned }) => pinned)) {
             throw new CountersignError('program_unsigned', 'programs of this form need pinned keys');
@@ -127,15 +127,16 @@ export class Connection {
             request.headers.set(name, headers[name]);
         return fetch(request);
     }
-    /** The headers that `fetch` would add, for another client of HTTP. A proof is good once, for this method, URL and body. */
+    /** The headers that `fetch` would add, for another client of HTTP. A proof is good once, for this URL, body
+     * and method, which is written as `fetch` sends it: `delete` as `DELETE`, `patch` as it is. */
     async headersFor(method, url, body, mode) {
-        return this.#headers(mode, method, this.#mayShow(url), () => new Response(body).arrayBuffer());
+        return this.#headers(mode, new Request(this.#mayShow(url), { method }).method, this.#mayShow(url), () => new Response(body).arrayBuffer());
     }
     #mayShow(url) {
         const base = globalThis.location?.href ?? this.#httpUrl();
         const target = new URL(url, base);
         if (![new URL(base).origin, new URL(this.#httpUrl()).origin, ...(this.#options.fetchOrigins ?? [])].includes(target.origin)) {
-            throw new CountersignError('foreign_origin', `${target.origin} is not among the origins that may see credentials`);
+            throw new CountersignError('foreign_origin', `${target.origin} may see no credentials`);
         }
         return target;
     }
@@ -143,12 +144,12 @@ export class Connection {
         const { id, mode, ticket, key } = await this.#whenReady((session) => session.canCall);
         if (mode === 'bearer') {
             if (least && least !== mode)
-                throw new CountersignError('mode_too_low', 'the node gives no tickets to this connection');
+                throw new CountersignError('mode_too_low', 'there are no tickets');
             return { [this.#options.header ?? 'connectionId']: id };
         }
         const headers = { 'Countersign-Ticket': ticket.ticket };
         if (least === 'proof' || mode === 'proof')
-            headers['Countersign-Proof'] = await proof(key, ticket, method.toUpperCase(), url, await body());
+            headers['Countersign-Proof'] = await proof(key, ticket, method, url, await body());
         return headers;
     }
     /** Closes for good; how the socket ended, or null where there was none. */
@@ -190,9 +191,9 @@ export class Connection {
         return [url.href, inProtocol ? ['countersign.v1', tokenPrefix + token] : ['countersign.v1']];
     }
     #listen(socket) {
-        const { origin = pageOrigin(), requestTimeoutMs = 15_000, fetch = globalThis.fetch, forms = [], mode, pins, key } = this.#options;
+        const { origin = pageOrigin(), requestTimeoutMs = 15_000, fetch = globalThis.fetch, forms = [], mode, pins, key, files } = this.#options;
         const isCurrent = () => this.#session === session;
-        const settings = { origin, host: this.#url.host, mode, key, pins, forms: [VM, ...forms], fetch, requestTimeoutMs };
+        const settings = { origin, host: this.#url.host, mode, key, pins, forms: [VM, ...forms], files, fetch, requestTimeoutMs };
         const session = new Session(socket, settings, {
             heard: (name, value) => isCurrent() && this.#heard(name, value),
             ready: () => isCurrent() && this.#ready(session),

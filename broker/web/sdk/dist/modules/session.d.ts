@@ -42,6 +42,7 @@ export interface SessionSettings {
     key: CryptoKeyPair | undefined;
     pins: string[] | undefined;
     forms: Form[];
+    files: string | undefined;
     fetch: typeof fetch;
     requestTimeoutMs: number;
 }

@@ -75,7 +75,7 @@ export class Session {
         this.#listener.heard('frame', { sent: false, text: data });
         const frame = parse(data);
         if (frame === null)
-            return this.#fail(new CountersignError('protocol', 'the node sent what is no frame of this protocol'));
+            return this.#fail(new CountersignError('protocol', 'no frame of this protocol'));
         if (isReply(frame))
             return this.#reply(frame);
         const { event } = frame;
@@ -106,7 +106,7 @@ export class Session {
         await this.#insist(async () => {
             if (challenge === 'off') {
                 if (this.mode !== 'bearer')
-                    throw new Error('a node that does not challenge gives no tickets');
+                    throw new Error('without a challenge there are no tickets');
                 return this.#ready();
             }
             this.key = await pageKey(key);
@@ -118,7 +118,7 @@ export class Session {
         await this.#insist(async () => {
             const { id, key, mode } = this;
             if (!key || challenge.epoch <= this.#epoch)
-                throw new Error('the challenge comes too early, or again');
+                throw new Error('unexpected challenge');
             this.#epoch = challenge.epoch;
             const members = await answer(challenge, { ...this.#settings, mode, key, hello: this.#hello, clientNonce: this.#nonce, connectionId: id });
             this.mode = challenge.mode;
@@ -132,7 +132,7 @@ export class Session {
     }
     #verified({ connectionId }) {
         if (connectionId !== this.id)
-            return this.#fail(new CountersignError('protocol', 'the node verified another connection'));
+            return this.#fail(new CountersignError('protocol', 'that is another connection'));
         this.isVerified = true;
         this.#ready();
     }
