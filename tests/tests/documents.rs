@@ -10,7 +10,7 @@ use countersign_tests::node::root;
 /// Rows of the table of attacks; fewer would mean that it was not read.
 const ATTACKS_MIN: usize = 15;
 
-/// Faults of the system that this one replaces; each has a test under its own name, which no change may lose.
+/// Faults that challenges of this kind have had; each has a test under its own name, which no change may lose.
 const FAULTS: [&str; 18] = [
     "client_chooses_question",
     "absence_is_not_equality",

@@ -203,7 +203,9 @@ async fn authorize(request: HttpRequest, body: web::Payload, endpoint: web::Data
     if let Some(preflight) = endpoint.cors.preflight(&request) {
         return preflight;
     }
-    let demand = endpoint.demanded(request.query_string());
+    // A request that is the call itself has its client's query, which may say `mode` and mean something else.
+    let query = if endpoint.call_from == CallFrom::Request { "" } else { request.query_string() };
+    let demand = endpoint.demanded(query);
     let asked = Asked {
         headers: request.headers(),
         method: request.method().as_str(),

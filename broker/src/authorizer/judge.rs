@@ -101,7 +101,10 @@ impl Authorizer {
         let cache = ConnectionCache::new(CacheSettings::from(settings), parts.bus.clone(), parts.metrics.clone());
         let header = HeaderName::try_from(&settings.header).unwrap_or(HeaderName::from_static("connectionid"));
         let registry_timeout = settings.registry_timeout_ms.duration();
-        Self { parts, cache, suspects: Suspects::default(), header, registry_timeout }
+        // What other nodes said before this one heard them is not known: a ticket from before may be of a closed connection.
+        let suspects = Suspects::default();
+        suspects.doubt_all(parts.tickets.now_ms());
+        Self { parts, cache, suspects, header, registry_timeout }
     }
 
     /// Decides on a call. Reads no clock of the caller's, and nothing of the request beside the credentials and, for a

@@ -98,7 +98,18 @@ pub(crate) fn office(node: NodeId, clock: Clock) -> Arc<TicketOffice> {
     TicketOffice::new(&Settings::default(), node, keys, clock, Arc::new(Metrics::new()))
 }
 
+/// A node that has been up for longer than tickets live.
 pub(crate) fn bench() -> Bench {
+    let settled = |authorizer: Authorizer| Authorizer { suspects: Suspects::default(), ..authorizer };
+    bench_of(settled)
+}
+
+/// A node that has just started.
+pub(crate) fn fresh_bench() -> Bench {
+    bench_of(|authorizer| authorizer)
+}
+
+fn bench_of(aged: impl FnOnce(Authorizer) -> Authorizer) -> Bench {
     let (live, bus, metrics) = (Arc::new(LiveConnections::new()), Arc::new(QuietBus::default()), Arc::new(Metrics::new()));
     let registry = Arc::new(OneAnswer { answer: Mutex::new(Ok(None)), calls: AtomicUsize::new(0) });
     let tickets = office(THIS_NODE, Clock::system());
@@ -113,7 +124,7 @@ pub(crate) fn bench() -> Bench {
         metrics: metrics.clone(),
         expiry_ends_connection: true,
     };
-    let authorizer = Arc::new(Authorizer::new(&AuthorizerSettings::default(), parts));
+    let authorizer = Arc::new(aged(Authorizer::new(&AuthorizerSettings::default(), parts)));
     Bench { authorizer, live, registry, bus, tickets, metrics }
 }
 

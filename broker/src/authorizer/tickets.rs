@@ -134,7 +134,8 @@ impl Authorizer {
 
     /// Does the connection of another node's ticket still stand, as far as is known without asking? None: it is in doubt.
     fn stands(&self, claims: &Claims) -> Option<Result<(), Refused>> {
-        if !self.suspects.doubts(claims) {
+        // A node that is not heard may have died without a word: then its lease decides, which the registry knows.
+        if self.parts.bus.hears(claims.owner) && !self.suspects.doubts(claims) {
             return Some(Ok(()));
         }
         // What is remembered was loaded after the doubt was heard: that drops what was remembered before.

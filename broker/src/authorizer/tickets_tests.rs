@@ -4,7 +4,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_node_proto::{Generation, Invalidate, NodeId};
 
 use super::super::decision::Demand;
-use super::super::judge::tests::{Bench, bench, office, principal};
+use super::super::judge::tests::{Bench, bench, fresh_bench, office, principal};
 use super::*;
 use crate::config::Require;
 use crate::identity::Clock;
@@ -162,6 +162,39 @@ async fn another_nodes_ticket_is_taken_without_a_question() {
     let decision = decide(&bench, &foreign(1, Mode::Bearer).headers(None), Mode::Ticket).await;
     assert!(decision.verdict.is_ok());
     assert_eq!((decision.source, bench.calls()), (DecisionSource::Ticket, 0));
+}
+
+#[actix_rt::test]
+async fn a_node_that_has_just_started_asks_about_tickets_from_before() {
+    let bench = fresh_bench();
+    let held = foreign(1, Mode::Bearer);
+    let decision = decide(&bench, &held.headers(None), Mode::Ticket).await;
+    assert_eq!((decision.verdict, decision.source), (Err(Refused::ConnectionUnknown), DecisionSource::Registry));
+    let entry = bench.remote(2, 2);
+    let standing = foreign(2, Mode::Bearer);
+    assert_eq!(entry.id, standing.claims.connection);
+    assert!(decide(&bench, &standing.headers(None), Mode::Ticket).await.verdict.is_ok());
+}
+
+#[actix_rt::test]
+async fn a_ticket_of_a_node_that_is_not_heard_is_taken_only_while_its_lease_lives() {
+    let bench = bench();
+    let held = foreign(1, Mode::Bearer);
+    bench.remote(1, 2);
+    bench.bus.peers_silent.store(true, std::sync::atomic::Ordering::Relaxed);
+    let decision = decide(&bench, &held.headers(None), Mode::Ticket).await;
+    assert!(decision.verdict.is_ok());
+    assert_eq!(decision.source, DecisionSource::Registry);
+    *bench.registry.answer.lock().unwrap() = Ok(None);
+    bench.authorizer.cache().forget_all();
+    assert_eq!(refused(&bench, &held.headers(None), Mode::Ticket).await, Refused::ConnectionUnknown, "its lease is over");
+    *bench.registry.answer.lock().unwrap() = Err(RegistryUnavailable("away".to_owned()));
+    bench.authorizer.cache().forget_all();
+    assert_eq!(refused(&bench, &held.headers(None), Mode::Ticket).await, Refused::RegistryUnavailable);
+    // Nor is it asked about proofs: clients name it.
+    let proof = refused(&bench, &held.headers(Some(&held.proof(1))), Mode::Proof).await;
+    assert_eq!(proof, Refused::ProofUndecided);
+    assert_eq!(bench.metrics.asks.of(crate::telemetry::AskOutcome::Unheard).get(), 1);
 }
 
 /// On the owner the bound is the close itself; elsewhere the invalidation, which sends the ticket to the registry.

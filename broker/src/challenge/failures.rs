@@ -11,10 +11,16 @@ const ROWS: usize = 2;
 const SLOTS: usize = 1 << 16;
 /// Bits of a slot that count; the minute is above them.
 const COUNT_BITS: u32 = 32;
+/// What a failure weighs; counts are of this weight's parts.
+const FAILED: u64 = 4;
+/// What leaving before the answer weighs, with the challenge in hand: a quarter of a failure. Nothing, and whoever looks
+/// for an easy program could draw as many as he likes; a whole failure, and pages that are reloaded before they have answered
+/// would lock out all who share their network. So an office may leave four times as many challenges as it may fail.
+const ABANDONED: u64 = 1;
 /// Failures of one network that are borne while its origin is over its limit, as a part of the network's own limit.
 const STRICT_PART: u64 = 10;
 
-/// Failed challenges per network prefix and minute, and per origin and minute.
+/// Failed challenges per network prefix and minute, and per origin and minute; abandoned ones in part.
 ///
 /// The table is a count-min sketch under a random key: 1 MiB, however many networks fail. Nothing is ever evicted from it,
 /// so nobody can push out his own count, or anybody's, by failing from many networks. The price is that strangers may share
@@ -29,6 +35,7 @@ const STRICT_PART: u64 = 10;
 /// prefix for each few failures is not held here but by the bounds on what is pending.
 #[derive(Debug)]
 pub struct FailureRates {
+    /// As weights.
     per_network: u64,
     per_origin: u64,
     slots: Box<[AtomicU64]>,
@@ -67,18 +74,28 @@ impl FailureRates {
     pub fn new(per_network: u32, per_origin: u32, started: Instant) -> Self {
         let slots = if per_network == 0 && per_origin == 0 { 0 } else { ROWS * SLOTS };
         let slots = (0..slots).map(|_| AtomicU64::new(0)).collect();
-        Self { per_network: per_network.into(), per_origin: per_origin.into(), slots, key: RandomState::new(), started }
+        let [per_network, per_origin] = [per_network, per_origin].map(|failures| u64::from(failures) * FAILED);
+        Self { per_network, per_origin, slots, key: RandomState::new(), started }
     }
 
     /// Counts a failure.
     pub fn count(&self, claimant: &Claimant, now: Instant) {
+        self.add(FAILED, claimant, now);
+    }
+
+    /// Counts a challenge whose client left before it answered: four are one failure.
+    pub fn count_abandoned(&self, claimant: &Claimant, now: Instant) {
+        self.add(ABANDONED, claimant, now);
+    }
+
+    fn add(&self, weight: u64, claimant: &Claimant, now: Instant) {
         if self.slots.is_empty() {
             return;
         }
         let minute = self.minute(now);
         for key in [Key::Network(claimant.network), Key::Origin(&claimant.origin)] {
             for slot in self.slots_of(&key) {
-                let next = |seen: u64| Some((minute << COUNT_BITS) | (failures(seen, minute) + 1).min(u32::MAX.into()));
+                let next = |seen: u64| Some((minute << COUNT_BITS) | (failures(seen, minute) + weight).min(u32::MAX.into()));
                 // The closure always gives a value.
                 let _ = slot.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
             }
@@ -101,7 +118,7 @@ impl FailureRates {
         if self.per_network > 0 && of_network >= self.per_network {
             return refused(FailuresOf::Network);
         }
-        let strict = (self.per_network / STRICT_PART).max(1);
+        let strict = (self.per_network / STRICT_PART).max(FAILED);
         if self.per_origin > 0 && of_network >= strict {
             let of_origin = self.failures(&Key::Origin(&claimant.origin), now);
             if of_origin >= self.per_origin {
@@ -111,7 +128,7 @@ impl FailureRates {
         Ok(())
     }
 
-    /// Failures of this minute.
+    /// What failures of this minute weigh.
     fn failures(&self, key: &Key<'_>, now: Instant) -> u64 {
         let minute = self.minute(now);
         self.slots_of(key).map(|slot| failures(slot.load(Ordering::Acquire), minute)).min().unwrap_or_default()
@@ -129,7 +146,7 @@ impl FailureRates {
     }
 }
 
-/// What a slot counts in this minute.
+/// What failures weigh in this minute, as a slot has it.
 const fn failures(slot: u64, minute: u64) -> u64 {
     if slot >> COUNT_BITS == minute { slot & ((1 << COUNT_BITS) - 1) } else { 0 }
 }
@@ -161,6 +178,23 @@ mod tests {
         assert_eq!(rates.judge(&neighbour, seconds(start, 15)), refused);
         assert_eq!(rates.judge(&claimant("192.0.3.1", "https://a"), seconds(start, 15)), Ok(()));
         assert_eq!(rates.judge(&bad, seconds(start, 60)), Ok(()));
+    }
+
+    #[test]
+    fn four_abandoned_challenges_weigh_as_one_failure() {
+        let start = Instant::now();
+        let rates = FailureRates::new(2, 0, start);
+        let client = claimant("192.0.2.1", "https://a");
+        (0..7).for_each(|_| rates.count_abandoned(&client, start));
+        assert_eq!(rates.judge(&client, start), Ok(()), "a page that is reloaded");
+        rates.count_abandoned(&client, start);
+        assert!(rates.judge(&client, start).is_err(), "one that collects challenges");
+        assert_eq!(rates.judge(&client, seconds(start, 60)), Ok(()));
+        let origin = FailureRates::new(0, 1, start);
+        (0..3).for_each(|_| origin.count_abandoned(&client, start));
+        assert_eq!(origin.judge(&client, start), Ok(()));
+        origin.count_abandoned(&client, start);
+        assert!(origin.judge(&client, start).is_err());
     }
 
     #[test]

@@ -51,6 +51,16 @@ pub struct Claimant {
 pub struct PendingPermit {
     quotas: Arc<Quotas>,
     claimant: Claimant,
+    room: Room,
+}
+
+/// What a permit holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// A newcomer's place of node, network and origin.
+    Newcomer,
+    /// None: a verified connection is challenged again, one challenge at a time, so connections bound these.
+    Again,
 }
 
 /// How near to its bound the fullest of node, network and origin is, with the challenge in question.
@@ -141,7 +151,14 @@ impl PendingPermits {
             };
             self.quotas.metrics.limits.of(limit).inc();
         })?;
-        Ok(PendingPermit { quotas: Arc::clone(&self.quotas), claimant })
+        Ok(PendingPermit { quotas: Arc::clone(&self.quotas), claimant, room: Room::Newcomer })
+    }
+
+    /// A further challenge of a verified connection. It needs no room: otherwise a client that keeps its network's or its
+    /// origin's bound full would never be challenged again.
+    #[must_use]
+    pub fn again(&self, claimant: Claimant) -> PendingPermit {
+        PendingPermit { quotas: Arc::clone(&self.quotas), claimant, room: Room::Again }
     }
 
     /// How many are taken.
@@ -195,7 +212,7 @@ impl Quotas {
 }
 
 impl PendingPermit {
-    /// How much of what may pend is taken, this one included.
+    /// How much of what may pend is taken, this one included if it holds room.
     #[must_use]
     pub fn load(&self) -> Load {
         let Quotas { by_network, by_origin, origin_max, taken, max, .. } = &*self.quotas;
@@ -209,11 +226,18 @@ impl PendingPermit {
     pub fn failed(&self, now: Instant) {
         self.quotas.failures.count(&self.claimant, now);
     }
+
+    /// The client left with the challenge in hand: its claimant is charged with a part of a failure.
+    pub fn abandoned(&self, now: Instant) {
+        self.quotas.failures.count_abandoned(&self.claimant, now);
+    }
 }
 
 impl Drop for PendingPermit {
     fn drop(&mut self) {
-        self.quotas.give_back(&self.claimant);
+        if self.room == Room::Newcomer {
+            self.quotas.give_back(&self.claimant);
+        }
     }
 }
 
@@ -274,6 +298,28 @@ mod tests {
         assert!(permits.try_acquire(Claimant::new(None, None)).is_ok());
         drop(held);
         assert!(permits.quotas.by_network.is_empty() && permits.quotas.by_origin.is_empty() && permits.taken() == 0);
+    }
+
+    #[test]
+    fn a_further_challenge_needs_no_room_where_newcomers_have_none() {
+        let settings = ChallengeSettings {
+            pending_max: 1,
+            pending_per_network_max: 1,
+            pending_per_origin_max: 1,
+            failures_per_network_per_minute: 1,
+            ..ChallengeSettings::default()
+        };
+        let (permits, _) = permits(settings);
+        let client = claimant("192.0.2.1", "https://a");
+        let first = permits.try_acquire(client.clone()).unwrap();
+        let again = permits.again(client.clone());
+        assert_eq!((permits.taken(), again.load().percent()), (1, 100));
+        again.failed(Instant::now());
+        drop(again);
+        assert!(permits.judge(&client, Instant::now()).is_err(), "its failure counts like any");
+        assert!(permits.try_acquire(client.clone()).is_err(), "it gave back what was not its own");
+        drop(first);
+        assert!(permits.taken() == 0 && permits.try_acquire(client).is_ok());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The faults of the system that this one replaces, each under the name of the fault, and the golden vectors.
+//! Faults that challenges of this kind have had, each under the name of the fault, and the golden vectors.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

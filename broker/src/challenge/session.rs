@@ -15,7 +15,7 @@ pub const GRACE: Duration = Duration::from_millis(250);
 /// The challenge of one connection: its child, on its thread, alive until there is a verdict.
 ///
 /// The rules are [`Pending`]'s; the actor brings it the answer or the end of time, whichever is first, and tells the
-/// connection once. A session that is dropped before that counts as abandoned; one that panics reports
+/// connection once. A session that is dropped before that counts as abandoned, which is charged as a part of a failure; one that panics reports
 /// [`Verdict::Internal`], so that a connection never waits for ever and never passes by a fault.
 #[derive(Debug)]
 pub struct ChallengeSession {
@@ -162,13 +162,13 @@ impl Drop for Report {
         self.metrics.challenges_pending.dec();
         let label = verdict.map_or(VerdictLabel::Abandoned, Verdict::label);
         self.metrics.challenge_verdicts.of(label).inc();
-        if let Some(verdict) = verdict {
-            if verdict.is_failure() {
-                self.permit.failed(tokio::time::Instant::now().into_std());
-            }
-            // One message in the life of a session; a connection that is gone needs none.
-            self.to.do_send(Concluded { epoch: self.epoch, verdict });
+        let now = || tokio::time::Instant::now().into_std();
+        let Some(verdict) = verdict else { return self.permit.abandoned(now()) };
+        if verdict.is_failure() {
+            self.permit.failed(now());
         }
+        // One message in the life of a session; a connection that is gone needs none.
+        self.to.do_send(Concluded { epoch: self.epoch, verdict });
     }
 }
 

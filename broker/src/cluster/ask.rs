@@ -27,6 +27,9 @@ pub enum AskError {
     /// No answer in time.
     #[error("the node did not answer in time")]
     TimedOut,
+    /// The node is not there, or was not heard lately.
+    #[error("the node is not heard")]
+    Unheard,
     /// The node does not know such questions.
     #[error("the node does not understand the question")]
     NotUnderstood,
@@ -36,6 +39,7 @@ impl AskError {
     const fn outcome(&self) -> AskOutcome {
         match self {
             Self::TooMany => AskOutcome::Overloaded,
+            Self::Unheard => AskOutcome::Unheard,
             Self::Unsent(_) => AskOutcome::Unsent,
             Self::TimedOut => AskOutcome::TimedOut,
             Self::NotUnderstood => AskOutcome::NotUnderstood,
@@ -93,6 +97,10 @@ impl Asker {
     }
 
     async fn ask_untimed(&self, node: NodeId, question: Question) -> Result<Reply, AskError> {
+        // Clients name the node: one that is not there, or hangs, must cost neither a message nor a place.
+        if !self.bus.hears(node) {
+            return Err(AskError::Unheard);
+        }
         let (answer, answered) = oneshot::channel();
         // Given up when this future is, however it ends.
         let place = self.wait_for(node, answer)?;

@@ -35,7 +35,7 @@ pub struct ChallengeSettings {
     /// The same per origin; above it half of what the node has left is kept for networks that leave next to nothing pending. 0: no bound.
     pub pending_per_origin_max: usize,
     /// Failed challenges (wrong, late, no `hello`) per network prefix and minute; then its handshakes are refused with 429 until the minute is
-    /// over. 0: any number.
+    /// over. Four whose client left before it answered count as one. 0: any number.
     pub failures_per_network_per_minute: u32,
     /// Failed challenges per origin and minute; then networks that failed themselves are borne a tenth of their own
     /// limit. 0: any number.

@@ -47,6 +47,10 @@ impl HostList {
     }
 }
 
+/// Bytes of the longest host that is read: a domain name in full, with its dot and a port. What a client sent as its host is
+/// kept as long as its socket.
+const HOST_MAX_BYTES: usize = 253 + 1 + 6;
+
 /// What `URL.host` is of a URL with this host and port; nothing if it is no host, or more than one.
 ///
 /// Source: URL Standard, section 6.1; RFC 9112, section 3.2.
@@ -54,7 +58,7 @@ impl HostList {
 pub fn url_host(text: &str, tls: bool) -> Option<String> {
     // What would end the host, or would be dropped in silence.
     let foreign = |byte: u8| !byte.is_ascii_graphic() || b"/\\?#@".contains(&byte);
-    if text.is_empty() || text.bytes().any(foreign) {
+    if text.is_empty() || text.len() > HOST_MAX_BYTES || text.bytes().any(foreign) {
         return None;
     }
     let scheme = if tls { "wss" } else { "ws" };
@@ -81,8 +85,24 @@ mod tests {
         check("app.example.", true, Some("app.example."));
         check("[::0001]:8080", false, Some("[::1]:8080"));
         check("127.0.0.1:8080", false, Some("127.0.0.1:8080"));
+        let long = |length: usize| "a.".repeat(length / 2);
+        check(&long(HOST_MAX_BYTES), false, Some(&long(HOST_MAX_BYTES)));
         for wrong in [
-            "", ":80", "a b", "a\tb", "a/b", "a?b", "a#b", "u@a", "u:p@a", "a\\b", "a:65536", "a:x", "[::1", "a,b:1:2",
+            &long(HOST_MAX_BYTES + 2),
+            "",
+            ":80",
+            "a b",
+            "a\tb",
+            "a/b",
+            "a?b",
+            "a#b",
+            "u@a",
+            "u:p@a",
+            "a\\b",
+            "a:65536",
+            "a:x",
+            "[::1",
+            "a,b:1:2",
             "bücher",
         ] {
             check(wrong, false, None);

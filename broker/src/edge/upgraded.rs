@@ -16,7 +16,8 @@ use actix_codec::{Encoder as _, Framed};
 use actix_http::body::{BodySize, BoxBody, MessageBody, to_bytes};
 use actix_http::error::PayloadError;
 use actix_http::h1::{Codec, Message};
-use actix_http::{ConnectionType, HttpMessage as _, Payload, Request, Response, StatusCode};
+use actix_http::header::CONTENT_LENGTH;
+use actix_http::{ConnectionType, HttpMessage as _, Method, Payload, Request, Response, StatusCode};
 use actix_service::{Service, ServiceFactory};
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_core::Stream;
@@ -211,7 +212,9 @@ where
     let (mut codec, mut head) = (parts.codec, parts.write_buf);
     let socket = Rc::new(Carrier { socket: RefCell::new(parts.io), is_busy: Cell::new(true) });
     // Copied: what the client sent early is a few bytes in a buffer of 8 KiB.
-    let inbound = InboundBytes { socket: Rc::clone(&socket), early: Bytes::copy_from_slice(&parts.read_buf), turn_bytes: 0 };
+    let left = Left::of(&request);
+    let inbound =
+        InboundBytes { socket: Rc::clone(&socket), early: Bytes::copy_from_slice(&parts.read_buf), left, turn_bytes: 0 };
     drop(parts.read_buf);
     request.extensions_mut().insert(DirectWriter::from(&socket));
     let (request, _) = request.replace_payload(Payload::Stream { payload: Box::pin(inbound) as Pin<Box<_>> });
@@ -309,16 +312,53 @@ struct InboundBytes {
     socket: Rc<Carrier>,
     /// What came with the request.
     early: Bytes,
+    left: Left,
     /// Read since this socket last had nothing to read, or gave way.
     turn_bytes: usize,
+}
+
+/// What may still come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Whatever the client sends until it ends.
+    Stream,
+    /// So many bytes of a body.
+    Body(u64),
+}
+
+impl Left {
+    /// Of a request that asked for the upgrade. Only GET opens a WebSocket; of every other method the server goes on as if it had not
+    /// been asked, and then `Content-Length` tells the body's end. Chunked bodies stay with the dispatcher.
+    ///
+    /// Source: RFC 6455, section 4.1; RFC 9110, section 7.8; RFC 9112, section 6.3.
+    fn of(request: &Request) -> Self {
+        if request.method() == Method::GET {
+            return Self::Stream;
+        }
+        let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        // The dispatcher has refused one that is no number.
+        Self::Body(length.unwrap_or_default())
+    }
+
+    /// As much of these bytes as is part of it.
+    fn take(&mut self, bytes: Bytes) -> Bytes {
+        let Self::Body(left) = self else { return bytes };
+        let len = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        *left -= len as u64;
+        bytes.slice(..len)
+    }
 }
 
 impl Stream for InboundBytes {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == Left::Body(0) {
+            return Poll::Ready(None);
+        }
         if !self.early.is_empty() {
-            return Poll::Ready(Some(Ok(std::mem::take(&mut self.early))));
+            let early = std::mem::take(&mut self.early);
+            return Poll::Ready(Some(Ok(self.left.take(early))));
         }
         if self.turn_bytes >= READ_TURN_BYTES {
             self.turn_bytes = 0;
@@ -326,10 +366,13 @@ impl Stream for InboundBytes {
             return Poll::Pending;
         }
         match poll_read(&self.socket, cx, Bytes::copy_from_slice) {
-            Poll::Ready(Ok(bytes)) if bytes.is_empty() => Poll::Ready(None),
+            Poll::Ready(Ok(bytes)) if bytes.is_empty() => Poll::Ready(match self.left {
+                Left::Stream => None,
+                Left::Body(_) => Some(Err(PayloadError::Incomplete(None))),
+            }),
             Poll::Ready(Ok(bytes)) => {
                 self.turn_bytes += bytes.len();
-                Poll::Ready(Some(Ok(bytes)))
+                Poll::Ready(Some(Ok(self.left.take(bytes))))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Some(Err(PayloadError::Io(error)))),
             Poll::Pending => {

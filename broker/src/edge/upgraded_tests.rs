@@ -35,9 +35,15 @@ async fn client() -> TcpStream {
         shutdown_timeout: Duration::from_secs(1),
         send_buffer_bytes: None,
     };
-    let app = || App::new().route("/ws", web::get().to(echo)).default_service(web::to(refuse));
+    let app =
+        || App::new().route("/ws", web::get().to(echo)).route("/read", web::post().to(read)).default_service(web::to(refuse));
     actix_rt::spawn(serve(spec, app).unwrap());
     TcpStream::connect(address).await.unwrap()
+}
+
+/// The body that it was sent.
+async fn read(body: Bytes) -> HttpResponse {
+    HttpResponse::Ok().body(body)
 }
 
 async fn refuse() -> HttpResponse {
@@ -90,4 +96,34 @@ async fn answers_to_earlier_requests_come_first() {
     let heard = conversation(format!("GET /other HTTP/1.1\r\nhost: x\r\n\r\n{UPGRADE}").as_bytes()).await;
     let (refused, rest) = heard.split_once("\r\n\r\nno").unwrap();
     assert!(refused.starts_with("HTTP/1.1 403 ") && rest.starts_with("HTTP/1.1 101 "), "{heard}");
+}
+
+#[actix_rt::test]
+async fn a_post_that_asks_for_an_upgrade_is_answered_once_its_body_is_there() {
+    let post = "POST /read HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+    let parts: [&[&str]; 4] = [
+        &["content-length: 4\r\n\r\nbody"],
+        &["content-length: 4\r\n\r\nbody and more"],
+        &["content-length: 4\r\n\r\n", "bo", "dy"],
+        &["transfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"],
+    ];
+    for parts in parts {
+        let mut client = client().await;
+        client.write_all(post.as_bytes()).await.unwrap();
+        for part in parts {
+            client.write_all(part.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        // It does not end: the answer must not wait for that.
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"\r\n\r\nbody") {
+            let read = tokio::time::timeout(Duration::from_secs(10), client.read_buf(&mut heard)).await.unwrap().unwrap();
+            assert!(read > 0, "{}", String::from_utf8_lossy(&heard));
+        }
+        assert!(heard.starts_with(b"HTTP/1.1 200 "));
+    }
+    let none = conversation(format!("{post}\r\nstray").as_bytes()).await;
+    assert!(none.starts_with("HTTP/1.1 200 ") && none.ends_with("\r\n\r\n"), "{none}");
+    let short = conversation(format!("{post}content-length: 4\r\n\r\nbo").as_bytes()).await;
+    assert!(short.starts_with("HTTP/1.1 400 "), "{short}");
 }

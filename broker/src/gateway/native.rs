@@ -314,7 +314,11 @@ pub enum Push<'a> {
         expires_in_ms: u64,
     },
     /// The answer was wrong or late, and the connection stays open and unverified.
-    ChallengeFailed,
+    ChallengeFailed {
+        /// The subscriptions that ended with it: those that need a verified connection.
+        #[serde(skip_serializing_if = "<[ChannelName]>::is_empty")]
+        unsubscribed: &'a [ChannelName],
+    },
     /// The channel that the handshake named was refused; the connection stays open without it.
     SubscribeRefused {
         /// The channel as the handshake named it.
@@ -565,7 +569,7 @@ mod tests {
             Push::Verified { connection_id }.encode(),
             r#"{"event":"verified","connectionId":"AAAAAAAAAAAAAAAAAAAAAA"}"#
         );
-        assert_eq!(Push::ChallengeFailed.encode(), r#"{"event":"challenge_failed"}"#);
+        assert_eq!(Push::ChallengeFailed { unsubscribed: &[] }.encode(), r#"{"event":"challenge_failed"}"#);
         assert_eq!(Push::Message { data: "[1, 2]".into() }.encode(), r#"{"event":"message","data":[1, 2]}"#);
         assert_eq!(Push::Message { data: "a\"".into() }.encode(), r#"{"event":"message","data":"a\""}"#);
     }

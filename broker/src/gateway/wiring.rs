@@ -60,6 +60,10 @@ impl Effects for Wiring<'_> {
         ended
     }
 
+    fn subscriptions(&self) -> Vec<ChannelName> {
+        self.ground.worker.shard.channels(self.ground.live.id)
+    }
+
     fn publish(&mut self, publication: Publication) -> Result<(), PublishError> {
         let publisher = self.ground.worker.gateway.publisher.clone();
         let mut publishing = Box::pin(async move { publisher.publish(publication).await });
@@ -106,15 +110,14 @@ impl Effects for Wiring<'_> {
         self.make_challenge(form, 0);
     }
 
-    fn issue_again(&mut self, form: ChallengeForm, epoch: u32, cause: AgainCause) -> bool {
+    fn issue_again(&mut self, form: ChallengeForm, epoch: u32, cause: AgainCause) {
         let Ground { worker, live, .. } = &*self.ground;
         let claimant = Claimant::new(live.address, live.origin.as_deref());
-        let Ok(permit) = worker.gateway.permits.try_acquire(claimant) else { return false };
+        let permit = worker.gateway.permits.again(claimant);
         worker.gateway.metrics.challenges_again.of(cause).inc();
         tracing::debug!(connection = ?live.id, ?cause, epoch, "challenged again");
         self.ground.permit = Some(permit);
         self.make_challenge(form, epoch);
-        true
     }
 
     fn mark_challenged(&mut self) {
@@ -156,9 +159,10 @@ impl Effects for Wiring<'_> {
 
     fn mark_lapsed(&mut self) {
         let Ground { worker, live, vitals, .. } = &*self.ground;
-        // This node's decisions end here; then the entry goes, which every other node is told of.
+        // This node's decisions end here; then the entry says so, which every other node is told of. It stays, for who
+        // wants to end the connection from there.
         live.advance(ConnectionState::Lapsed);
-        worker.gateway.keeper.remove(live.id, live.generation);
+        worker.gateway.keeper.lapse(live.id, live.generation);
         let limits = &worker.gateway.settings.limits;
         let first = limits.unverified_message_max_bytes;
         vitals.inbound().set_limits(first.min(limits.frame_max_bytes), first.min(limits.message_max_bytes));

@@ -89,6 +89,12 @@ impl Shard {
         ended
     }
 
+    /// Channels that a connection is subscribed to.
+    #[must_use]
+    pub fn channels(&self, id: ConnectionId) -> Vec<ChannelName> {
+        self.inner.table.borrow().of_connection(id).to_vec()
+    }
+
     /// Subscriptions of a connection.
     #[must_use]
     pub fn subscriptions(&self, id: ConnectionId) -> usize {

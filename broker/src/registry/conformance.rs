@@ -22,6 +22,7 @@ where
 {
     an_entry_is_found_as_it_was_registered(&*make().await).await;
     verify_needs_the_entry_and_its_generation(&*make().await).await;
+    a_lapsed_connection_is_found_unverified(&*make().await).await;
     remove_of_another_generation_is_ignored(&*make().await).await;
     nothing_written_after_remove_brings_an_entry_back(&*make().await).await;
     writes_of_one_connection_keep_their_order(&*make().await).await;
@@ -95,6 +96,19 @@ async fn verify_needs_the_entry_and_its_generation(registry: &impl Registry) {
     let absent = ConnectionId::from_bytes([9; 16]);
     apply(registry, &[Write::Verify(absent, Generation(1), Mode::Bearer)]).await;
     assert_eq!(registry.find(absent).await.unwrap(), None, "verify must not create");
+}
+
+async fn a_lapsed_connection_is_found_unverified(registry: &impl Registry) {
+    let entry = registered(registry, 1, 1).await;
+    let (id, generation) = (entry.id, entry.generation);
+    apply(registry, &[Write::Verify(id, generation, Mode::Proof), Write::Subscribe(id, generation, channel("c"))]).await;
+    apply(registry, &[Write::Lapse(id, Generation(2))]).await;
+    assert!(registry.find(id).await.unwrap().unwrap().verified, "another generation must not lapse");
+    apply(registry, &[Write::Lapse(id, generation)]).await;
+    let found = registry.find(id).await.unwrap().unwrap();
+    assert_eq!(found, Entry { subscriptions: vec![channel("c")], ..entry });
+    apply(registry, &[Write::Remove(id, generation), Write::Lapse(id, generation)]).await;
+    assert_eq!(registry.find(id).await.unwrap(), None, "lapse must not create");
 }
 
 async fn remove_of_another_generation_is_ignored(registry: &impl Registry) {

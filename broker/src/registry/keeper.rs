@@ -24,7 +24,7 @@ const ANNOUNCEMENTS_MAX: usize = 4_096;
 /// What the sockets of this node tell the registry. No call of a socket waits.
 ///
 /// A cheap handle; all clones are one keeper. Its task is [`RegistryKeeper::run`]. Order: a connection's writes are applied
-/// as they were made, and other nodes are told to forget it only after its removal (or verification) was applied, so that
+/// as they were made, and other nodes are told to forget it only after its removal (or verification, or lapse) was applied, so that
 /// what they load then is the new state. While the registry is away they are told at once as well.
 #[derive(Clone)]
 pub struct RegistryKeeper {
@@ -83,6 +83,11 @@ impl RegistryKeeper {
         self.note(|state| state.pending.verify(id, generation, mode));
     }
 
+    /// It is verified no more, and stays open.
+    pub fn lapse(&self, id: ConnectionId, generation: Generation) {
+        self.end(id, |pending| pending.lapse(id, generation));
+    }
+
     /// Its token was replaced; `expires_at` in seconds since the Unix epoch.
     pub fn refresh(&self, id: ConnectionId, generation: Generation, expires_at: Option<u64>) {
         self.note(|state| state.pending.refresh(id, generation, expires_at));
@@ -100,8 +105,13 @@ impl RegistryKeeper {
 
     /// It closed, or must no longer count. May be said twice.
     pub fn remove(&self, id: ConnectionId, generation: Generation) {
+        self.end(id, |pending| pending.remove(id, generation));
+    }
+
+    /// Notes what other nodes must hear at once while the registry is away.
+    fn end(&self, id: ConnectionId, change: impl FnOnce(&mut Pending)) {
         self.note(|state| {
-            state.pending.remove(id, generation);
+            change(&mut state.pending);
             if state.away {
                 state.announcements.add(id);
             }
@@ -228,8 +238,8 @@ impl State {
             }
             Err(_) if !self.away => {
                 self.away = true;
-                let taken = self.in_flight.iter().flat_map(|batch| batch.iter()).filter_map(removed);
-                let gone: Vec<ConnectionId> = taken.chain(self.pending.removals()).collect();
+                let taken = self.in_flight.iter().flat_map(|batch| batch.iter()).filter_map(ended);
+                let gone: Vec<ConnectionId> = taken.chain(self.pending.ends()).collect();
                 gone.into_iter().for_each(|id| self.announcements.add(id));
             }
             Err(_) => {}
@@ -271,14 +281,14 @@ impl Announcements {
 fn told_to_others(write: &Write) -> Option<ConnectionId> {
     match write {
         Write::Register(entry) => entry.verified.then_some(entry.id),
-        Write::Verify(id, ..) | Write::Refresh(id, ..) | Write::Remove(id, _) => Some(*id),
+        Write::Verify(id, ..) | Write::Lapse(id, _) | Write::Refresh(id, ..) | Write::Remove(id, _) => Some(*id),
         Write::Subscribe(..) | Write::Unsubscribe(..) => None,
     }
 }
 
-/// The connection that this write removes.
-fn removed(write: &Write) -> Option<ConnectionId> {
-    if let Write::Remove(id, _) = write { Some(*id) } else { None }
+/// The connection that this write removes, or that is verified no more by it.
+fn ended(write: &Write) -> Option<ConnectionId> {
+    if let Write::Remove(id, _) | Write::Lapse(id, _) = write { Some(*id) } else { None }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use countersign_node_proto::{ChannelName, ConnectionId, Generation, NodeId};
 use tokio::time::Instant;
 
 use super::{Entry, Page, Registry, RegistryUnavailable, Write};
+use crate::config::Mode;
 
 /// The registry of one process: of a single node, or of several nodes in a test.
 ///
@@ -104,6 +105,11 @@ impl Tables {
             Write::Verify(id, generation, mode) => {
                 if let Some(entry) = self.current(*id, *generation) {
                     (entry.verified, entry.mode) = (true, *mode);
+                }
+            }
+            Write::Lapse(id, generation) => {
+                if let Some(entry) = self.current(*id, *generation) {
+                    (entry.verified, entry.mode) = (false, Mode::default());
                 }
             }
             Write::Refresh(id, generation, expires_at) => {

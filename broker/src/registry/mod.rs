@@ -64,6 +64,8 @@ pub enum Write {
     Register(Box<Entry>),
     /// Its challenge was answered, and what its calls must show: applied only if the entry is there with this generation.
     Verify(ConnectionId, Generation, Mode),
+    /// It is verified no more, and stays: as it was before it was verified, for who looks for it to end it.
+    Lapse(ConnectionId, Generation),
     /// Its token was replaced; the new expiry.
     Refresh(ConnectionId, Generation, Option<u64>),
     /// It subscribed.

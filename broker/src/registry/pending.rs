@@ -22,6 +22,7 @@ struct PendingConnection {
     generation: Generation,
     register: Option<Box<Entry>>,
     verify: Option<Mode>,
+    lapse: bool,
     refresh: Option<Option<u64>>,
     /// True: subscribed; false: no more.
     channels: HashMap<ChannelName, bool>,
@@ -37,7 +38,15 @@ impl Pending {
     pub(super) fn verify(&mut self, id: ConnectionId, generation: Generation, mode: Mode) {
         self.with(id, generation, |record| match &mut record.register {
             Some(entry) => (entry.verified, entry.mode) = (true, mode),
-            None => record.verify = Some(mode),
+            None => (record.verify, record.lapse) = (Some(mode), false),
+        });
+    }
+
+    pub(super) fn lapse(&mut self, id: ConnectionId, generation: Generation) {
+        self.with(id, generation, |record| match &mut record.register {
+            Some(entry) => (entry.verified, entry.mode) = (false, Mode::default()),
+            // Whether or not the registry has heard of the verification.
+            None => (record.verify, record.lapse) = (None, true),
         });
     }
 
@@ -79,9 +88,9 @@ impl Pending {
         self.connections.len()
     }
 
-    /// Connections whose removal is pending.
-    pub(super) fn removals(&self) -> impl Iterator<Item = ConnectionId> {
-        self.connections.iter().filter(|(_, record)| record.remove).map(|(id, _)| *id)
+    /// Connections whose removal or lapse is pending.
+    pub(super) fn ends(&self) -> impl Iterator<Item = ConnectionId> {
+        self.connections.iter().filter(|(_, record)| record.remove || record.lapse).map(|(id, _)| *id)
     }
 
     /// Takes everything, as writes in the order in which they must be applied.
@@ -107,11 +116,16 @@ impl Pending {
 
 impl PendingConnection {
     fn new(generation: Generation) -> Self {
-        Self { generation, register: None, verify: None, refresh: None, channels: HashMap::new(), remove: false }
+        Self { generation, register: None, verify: None, lapse: false, refresh: None, channels: HashMap::new(), remove: false }
     }
 
     fn is_empty(&self) -> bool {
-        self.register.is_none() && self.verify.is_none() && self.refresh.is_none() && self.channels.is_empty() && !self.remove
+        self.register.is_none()
+            && self.verify.is_none()
+            && !self.lapse
+            && self.refresh.is_none()
+            && self.channels.is_empty()
+            && !self.remove
     }
 
     /// A subscription and its end cancel each other: the registry already knows the state before both.
@@ -141,6 +155,9 @@ impl PendingConnection {
         }
         if let Some(mode) = self.verify {
             writes.push(Write::Verify(id, generation, mode));
+        }
+        if self.lapse {
+            writes.push(Write::Lapse(id, generation));
         }
         for (channel, subscribed) in self.channels {
             let write = if subscribed { Write::Subscribe } else { Write::Unsubscribe };
@@ -197,7 +214,7 @@ mod tests {
 
     /// An act on one of two connections: kind, connection, channel.
     fn act() -> impl Strategy<Value = (u8, u8, u8)> {
-        (0..7_u8, 1..3_u8, 0..3_u8)
+        (0..8_u8, 1..3_u8, 0..3_u8)
     }
 
     fn write_of((kind, number, name): (u8, u8, u8)) -> Option<Write> {
@@ -210,6 +227,7 @@ mod tests {
             3 => Write::Subscribe(id, generation, channel(name)),
             4 => Write::Unsubscribe(id, generation, channel(name)),
             5 => Write::Remove(id, generation),
+            7 => Write::Lapse(id, generation),
             _ => return None,
         })
     }
@@ -218,6 +236,7 @@ mod tests {
         match write {
             Write::Register(entry) => pending.register(*entry),
             Write::Verify(id, generation, mode) => pending.verify(id, generation, mode),
+            Write::Lapse(id, generation) => pending.lapse(id, generation),
             Write::Refresh(id, generation, expires_at) => pending.refresh(id, generation, expires_at),
             Write::Subscribe(id, generation, channel) => pending.subscribe(id, generation, channel),
             Write::Unsubscribe(id, generation, channel) => pending.unsubscribe(id, generation, channel),
@@ -241,7 +260,7 @@ mod tests {
                 *open = false;
                 true
             }
-            (1 | 2, Some((true, _))) | (6, _) => true,
+            (1 | 2 | 7, Some((true, _))) | (6, _) => true,
             _ => false,
         }
     }

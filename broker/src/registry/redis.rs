@@ -261,7 +261,7 @@ impl Registry for RedisRegistry {
             let mut mirror = self.mirror.lock().await;
             // After the wait: the link may have changed meanwhile, and what goes out on the older one would be fenced off.
             let connected = self.link.connected()?;
-            mirror.forget_removed(writes);
+            mirror.forget_ended(writes);
             self.send_writes(&connected, writes).await?;
             mirror.confirm(writes);
         }

@@ -128,6 +128,8 @@ label! {
         TimedOut => "timed_out",
         /// Too many were waiting already.
         Overloaded => "overloaded",
+        /// The other node is not there, or was not heard lately: it was not asked.
+        Unheard => "unheard",
         /// The other node does not know such questions.
         NotUnderstood => "not_understood",
     }

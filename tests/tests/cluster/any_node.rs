@@ -111,6 +111,22 @@ async fn a_balancer_without_stickiness_spreads_sockets_and_any_request_finds_the
 }
 
 #[tokio::test]
+async fn a_lapsed_connection_is_denied_everywhere_and_ended_from_any_node() {
+    let cluster = ClusterPlan::new().toml("challenge.on_failure = 'stay_unverified'").start().await;
+    let mut socket = cluster.dial(0).verified().await;
+    cluster.all_answer(&socket.id, 200).await;
+    let [owner, other, _] = &cluster.nodes[..] else { panic!("three nodes") };
+    let order = json!({ "connection": socket.id });
+    assert_eq!(owner.manage("/api/v1/challenge", &order).await.status, 202);
+    socket.event("challenge").await;
+    assert_eq!(socket.error("answer", json!({})).await, "denied");
+    cluster.all_answer(&socket.id, 401).await;
+    let closed = other.manage("/api/v1/disconnect", &order).await;
+    assert_eq!(closed.json(), json!({ "closed": 1 }));
+    assert_eq!(socket.close_code().await, 4410);
+}
+
+#[tokio::test]
 async fn identity_headers_of_clients_end_at_the_balancer_and_so_do_the_metrics_of_nodes() {
     let cluster = ClusterPlan::example("domain-security.toml").balanced().start().await;
     let public = cluster.balancer().public;

@@ -79,6 +79,46 @@ async fn a_connection_that_may_stay_loses_its_rights() {
 }
 
 #[tokio::test]
+async fn a_lapsed_connection_receives_nothing_that_needs_a_verified_one() {
+    let rules = r#"
+        challenge.on_failure = "stay_unverified"
+        [[channels]]
+        pattern = "for-verified"
+        subscribe = "verified"
+        [[channels]]
+        pattern = "open"
+        subscribe = "anyone"
+    "#;
+    let node = Plan::new().toml(rules).start();
+    let mut socket = Dial::page(&node).verified().await;
+    for channel in ["for-verified", "open"] {
+        socket.ok("subscribe", json!({ "channel": channel })).await;
+    }
+    challenged_again(&node, &mut socket, 1).await;
+    assert_eq!(socket.error("answer", json!({})).await, "denied");
+    assert_eq!(socket.event("challenge_failed").await["unsubscribed"], json!(["for-verified"]));
+    for channel in ["for-verified", "open"] {
+        let publication = json!({ "channel": channel, "data": channel });
+        assert_eq!(node.manage("/api/v1/publish", &publication).await.status, 200);
+    }
+    assert_eq!(socket.event("publication").await["channel"], "open", "the first that comes");
+    node.metric_reaches("countersign_subscriptions", &[], 1.0).await;
+    assert_eq!(socket.error("subscribe", json!({ "channel": "for-verified" })).await, "denied");
+}
+
+#[tokio::test]
+async fn a_full_quota_switches_no_further_challenge_off() {
+    let node = Plan::new().toml("challenge.pending_per_network_max = 1").start();
+    let mut socket = Dial::page(&node).verified().await;
+    let _keeps_it_full = Dial::page(&node).welcomed().await;
+    assert!(Dial::page(&node).try_open().await.is_err(), "its network has no room for newcomers");
+    let challenge = challenged_again(&node, &mut socket, 1).await;
+    socket.ok("answer", socket.answer(&challenge)).await;
+    socket.event("verified").await;
+    assert!(Dial::page(&node).try_open().await.is_err(), "nor has it made any");
+}
+
+#[tokio::test]
 async fn a_busy_connection_is_challenged_again_and_a_quiet_one_is_not() {
     let node = Plan::new().toml("challenge.again = { messages_per_minute = 20, calls_per_minute = 5 }").start();
     let mut quiet = Dial::page(&node).verified().await;

@@ -3,7 +3,7 @@
 //! Each module holds one promise: the wire below ([`rfc6455`]), the socket's life ([`gateway`]), what an answer is bound to
 //! ([`binding`]), who vouches for programs ([`signed`]) and for pages ([`frame`]), what calls show of their connection
 //! ([`tickets`]), the two systems whose clients must keep working ([`secured_socket`], [`domain_security`]) and whose faults
-//! must not come back ([`seed_faults`]), the answer to a proxy ([`authorizer`]), a real one ([`nginx`]), delivery ([`channels`]), the page
+//! must not come back ([`known_faults`]), the answer to a proxy ([`authorizer`]), a real one ([`nginx`]), delivery ([`channels`]), the page
 //! ([`demo_page`]), the client for pages ([`sdk`]), other sites ([`cross_site`]), content policies ([`csp_matrix`]), going away
 //! ([`drain`]), many sockets at once ([`scale`]), many that mean ill ([`storms`]), who attacks and what he gets ([`adversary`]),
 //! floods of challenges ([`floods`]), further challenges ([`again`]), puzzles ([`work`]), parts of files ([`files`]),
@@ -28,6 +28,7 @@ mod floods;
 mod frame;
 mod gateway;
 mod handshake;
+mod known_faults;
 mod limits;
 mod metrics;
 mod nginx;
@@ -35,7 +36,6 @@ mod rfc6455;
 mod scale;
 mod sdk;
 mod secured_socket;
-mod seed_faults;
 mod signed;
 mod storms;
 mod tickets;

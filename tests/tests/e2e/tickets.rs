@@ -256,15 +256,26 @@ async fn a_query_raises_what_must_be_shown_and_never_lowers_it() {
 
 #[tokio::test]
 async fn an_allow_is_kept_no_longer_than_its_ticket_and_a_proof_not_at_all() {
-    let node = plan().toml("[authorizer]\nallow_max_age_seconds = 300\ncall_from = \"request\"").start();
+    let node = plan().toml("[authorizer]\nallow_max_age_seconds = 300").start();
     let (socket, ticket) = page(&node).await;
     let by_ticket = http::get(&node.admin_url("/authorize")).ticket(&ticket).send().await;
     let age = by_ticket.header("cache-control").and_then(|value| value.strip_prefix("max-age=")).expect("an age");
     assert!(age.parse::<u64>().unwrap() <= 15, "{age}");
     assert!(by_ticket.header("vary").unwrap().contains("Countersign-Ticket"));
-    let proof = socket.prove(&ticket, "GET", &format!("{}/x?mode=proof", node.admin), 1);
-    let by_proof = http::get(&node.admin_url("/authorize/x?mode=proof")).proof(&ticket, &proof).send().await;
+    let proof = socket.prove(&ticket, "GET", "api.example/x", 1);
+    let ask = http::get(&node.admin_url("/authorize?mode=proof")).header("X-Original-Method", "GET");
+    let by_proof = ask.header("X-Original-URL", "https://api.example/x").proof(&ticket, &proof).send().await;
     assert_eq!((by_proof.status, by_proof.header("cache-control")), (200, Some("no-store")));
+}
+
+#[tokio::test]
+async fn the_query_of_a_call_is_not_the_proxys_where_the_request_is_the_call() {
+    let node = plan().toml("[authorizer]\ncall_from = \"request\"").start();
+    let (_socket, ticket) = page(&node).await;
+    for query in ["mode=fast", "require=x", "mode=proof"] {
+        let called = http::get(&node.admin_url(&format!("/authorize/search?{query}"))).ticket(&ticket).send().await;
+        assert_eq!(called.status, 200, "{query}: {}", called.text());
+    }
 }
 
 #[test]

@@ -87,6 +87,12 @@ impl Scene {
         let charged = self.permits.judge(&Claimant::new(None, None), tokio::time::Instant::now().into_std()).is_err();
         let blamed = [VerdictLabel::WrongAnswer, VerdictLabel::OriginMismatch, VerdictLabel::Late].contains(&label);
         assert_eq!(charged, blamed, "whose fault was it");
+        // A failure weighs four.
+        for _ in 0..3 {
+            self.permits.again(Claimant::new(None, None)).abandoned(tokio::time::Instant::now().into_std());
+        }
+        let charged = self.permits.judge(&Claimant::new(None, None), tokio::time::Instant::now().into_std()).is_err();
+        assert_eq!(charged, blamed || label == VerdictLabel::Abandoned, "who left has a part in it");
         let counted = |label: &VerdictLabel| self.metrics.challenge_verdicts.of(*label).get();
         let all = <VerdictLabel as crate::telemetry::Label>::ALL;
         assert_eq!((counted(&label), all.iter().map(counted).sum::<u64>()), (1, 1));

@@ -2,7 +2,7 @@ use countersign_node_proto::ChannelName;
 
 use super::Findings;
 use crate::config::key::Key;
-use crate::config::{ChannelRule, Requirement, RouteSettings, Settings};
+use crate::config::{ChannelRule, Mode, Require, Requirement, RouteSettings, Settings};
 
 /// Names of routes that are no action of a client.
 const SPECIAL: &[&str] = &["$connect", "$disconnect", "$default"];
@@ -21,6 +21,14 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
             }
         }
         check_reached(&settings.channels, index, findings);
+    }
+    for (index, resource) in settings.protected.iter().enumerate() {
+        let token_alone = resource.require.unwrap_or(settings.authorizer.require) == Require::Token;
+        if let (true, Some(mode @ (Mode::Ticket | Mode::Proof))) = (token_alone, resource.mode) {
+            let message = format!("`{}` is shown of a connection, and none is required here", mode.name());
+            let key = Key::from("protected").index(index).name("mode");
+            findings.add(key, message, "write `require = \"both\"` or \"verified\", or leave the mode out");
+        }
     }
 }
 

@@ -46,6 +46,7 @@ fn paths_are_plain_and_do_not_clash() {
     check("authorizer.path = '/ws'", "authorizer.path");
     check("authorizer.path = '/metrics'", "authorizer.path");
     check("identity.pool.auth_path = '/authorize/in'", "identity.pool.auth_path");
+    check("[[protected]]\npath = '/a'\nrequire = 'token'\nmode = 'proof'\nbody = 1", "protected[0].mode");
     check("[[protected]]\npath = '/auth/refresh'\nbody = 1", "protected[0].path");
     check("[[protected]]\npath = '/a'\nbody = 1\n[[protected]]\npath = '/a'\nbody = 1", "protected[1].path");
     check("gateway.path = '/'\nserver.demo_page = true", "gateway.path");

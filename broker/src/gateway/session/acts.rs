@@ -78,7 +78,7 @@ impl<E: Effects> Turn<'_, E> {
     }
 
     /// Ends a subscription.
-    fn unsubscribe(&mut self, channel: &ChannelName) -> Result<(), Failure> {
+    pub(super) fn unsubscribe(&mut self, channel: &ChannelName) -> Result<(), Failure> {
         if !self.effects.unsubscribe(channel) {
             return Err(ErrorCode::NotSubscribed.into());
         }

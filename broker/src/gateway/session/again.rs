@@ -1,3 +1,5 @@
+use countersign_node_proto::ChannelName;
+
 use super::turn::Turn;
 use super::{Effects, Proof};
 use crate::challenge::Answer;
@@ -21,18 +23,16 @@ pub(super) enum Again {
 }
 
 impl<E: Effects> Turn<'_, E> {
-    /// Challenges a verified native client again, one challenge at a time. Without room for it nothing changes: whoever asked
-    /// asks again.
+    /// Challenges a verified native client again, one challenge at a time.
     pub(super) fn challenge_again(&mut self, cause: AgainCause) {
         if self.state.proof != Proof::Verified || self.state.again != Again::None {
             return;
         }
         // Clients of other dialects said no hello: a second frame would be news to them.
         let (Some(form), Some(epoch)) = (self.state.form, self.state.epoch.checked_add(1)) else { return };
-        if self.effects.issue_again(form, epoch, cause) {
-            self.state.epoch = epoch;
-            self.state.again = Again::Issuing;
-        }
+        self.state.epoch = epoch;
+        self.state.again = Again::Issuing;
+        self.effects.issue_again(form, epoch, cause);
     }
 
     /// An answer of a verified client: the one to the further challenge, if there is one.
@@ -89,9 +89,18 @@ impl<E: Effects> Turn<'_, E> {
             return self.close(reason);
         }
         self.effects.mark_lapsed();
+        let unsubscribed = self.unsubscribe_denied();
         if let Again::Judging(to) = again {
             self.fail_request(&to, ErrorCode::Denied.because("challenge failed"));
         }
-        self.effects.send_text(Push::ChallengeFailed.encode());
+        self.effects.send_text(Push::ChallengeFailed { unsubscribed: &unsubscribed }.encode());
+    }
+
+    /// Ends the subscriptions that need more than the connection has shown now; which they were.
+    fn unsubscribe_denied(&mut self) -> Vec<ChannelName> {
+        let mut denied = self.effects.subscriptions();
+        denied.retain(|channel| !self.config.rules.may_subscribe(channel, &self.state.standing()));
+        denied.retain(|channel| self.unsubscribe(channel).is_ok());
+        denied
     }
 }

@@ -75,6 +75,42 @@ fn a_connection_that_stays_is_verified_no_more_before_it_is_told() {
 }
 
 #[test]
+fn a_lapsed_connection_loses_the_subscriptions_that_need_a_verified_one() {
+    let rules = r#"
+        [[channels]]
+        pattern = "for-verified:*"
+        subscribe = "verified"
+        [gateway.limits]
+        subscriptions_max = 3"#;
+    let bench = Bench::new(&format!("challenge.on_failure = 'stay_unverified'\n{NATIVE}{rules}"), Dialect::Native);
+    let subscribe = |channel: &str| {
+        let request = format!("> {{\"id\":7,\"action\":\"subscribe\",\"channel\":\"{channel}\"}}");
+        format!("{request}\n! subscribe {channel}\n< {{\"id\":7,\"ok\":{{}}}}\n")
+    };
+    let all: String = ["for-verified:1", "open", "for-verified:2"].map(subscribe).concat();
+    let bench = bench.check(&verified()).check(&all).check(
+        r#"
+        @ again
+        ! issue again 1 for messages
+        @ issued
+        ! challenged
+        < {"event":"challenge","challenge":"AAAAAAAAAAAAAAAAAAAAAA","epoch":1,"form":"source","nonce":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","program":"function(keys){}","answerMs":10000,"mode":"ticket"}
+        @ verdict late
+        ! lapsed
+        ! unsubscribe for-verified:1
+        ! unsubscribe for-verified:2
+        < {"event":"challenge_failed","unsubscribed":["for-verified:1","for-verified:2"]}
+        "#,
+    );
+    // One of three is held: two more, and no third.
+    bench.check(&["limited:1", "limited:2"].map(subscribe).concat()).check(
+        r#"> {"id":8,"action":"subscribe","channel":"limited:3"}
+        ! limit subscriptions
+        < {"id":8,"error":{"code":"limit","message":"too many subscriptions on this connection"}}"#,
+    );
+}
+
+#[test]
 fn a_verdict_on_an_older_challenge_means_nothing() {
     let bench = challenged_again(staying());
     let bench = bench.check("@ verdict verified of 0\n@ verdict wrong_answer of 0\n@ verdict late of 2");
@@ -101,12 +137,6 @@ fn faults_of_the_node_fail_closed_here_too() {
     let asked = || native().check(&verified()).check("@ again\n! issue again 1 for messages");
     asked().check("@ issue failed\n! close 4500");
     challenged_again(native()).check("@ verdict verified\n! close 4500");
-}
-
-#[test]
-fn without_room_nothing_changes_and_the_next_cause_asks_again() {
-    let bench = native().check(&verified()).check("@ no room\n@ again\n@ no room\n@ again\n! issue again 1 for messages");
-    assert!(bench.session.is_verified());
 }
 
 #[test]

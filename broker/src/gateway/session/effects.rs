@@ -44,6 +44,8 @@ pub trait Effects {
     fn subscribe(&mut self, channel: &ChannelName) -> Result<(), SubscribeError>;
     /// Ends a subscription; tells whether there was one.
     fn unsubscribe(&mut self, channel: &ChannelName) -> bool;
+    /// The channels that the connection is subscribed to.
+    fn subscriptions(&self) -> Vec<ChannelName>;
     /// Hands a publication to the hub and the bus.
     ///
     /// # Errors
@@ -62,13 +64,13 @@ pub trait Effects {
     /// The connection is verified: in the live state, the registry and the gauge. False: it closed meanwhile, on another
     /// thread, and is not.
     fn mark_verified(&mut self) -> bool;
-    /// Asks for a further challenge of a verified client: `Issued` or `IssueFailed` follows. False: there is no room among the
-    /// pending challenges now, and nothing follows.
-    fn issue_again(&mut self, form: ChallengeForm, epoch: u32, cause: AgainCause) -> bool;
+    /// Asks for a further challenge of a verified client: `Issued` or `IssueFailed` follows.
+    fn issue_again(&mut self, form: ChallengeForm, epoch: u32, cause: AgainCause);
     /// The connection, which was verified, is so by the challenge of this epoch now, which its next tickets carry. False: it
     /// closed meanwhile, on another thread.
     fn still_verified(&mut self, epoch: u32) -> bool;
-    /// The connection is verified no more: in the live state at once, and the registry and all nodes forget it.
+    /// The connection is verified no more: in the live state at once, then in the registry, and all nodes look it up
+    /// again.
     fn mark_lapsed(&mut self);
     /// Pushes the page its first ticket, and the next before each expires, where its calls must show one.
     fn start_tickets(&mut self);

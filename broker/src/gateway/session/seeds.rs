@@ -1,4 +1,4 @@
-//! The clients of the two seed systems, row by row, over the example configurations as they ship.
+//! The clients of the two example configurations, row by row, over these as they ship.
 
 use super::tests::Bench;
 use super::*;

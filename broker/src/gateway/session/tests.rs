@@ -24,7 +24,6 @@ pub(super) struct Recorder {
     subscribed: HashSet<ChannelName>,
     overloaded: bool,
     closed_elsewhere: bool,
-    no_room: bool,
 }
 
 impl Recorder {
@@ -59,6 +58,12 @@ impl Effects for Recorder {
             self.act(format!("unsubscribe {channel}"));
         }
         there
+    }
+
+    fn subscriptions(&self) -> Vec<ChannelName> {
+        let mut channels: Vec<_> = self.subscribed.iter().cloned().collect();
+        channels.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        channels
     }
 
     fn publish(&mut self, publication: Publication) -> Result<(), PublishError> {
@@ -105,11 +110,8 @@ impl Effects for Recorder {
         !self.closed_elsewhere
     }
 
-    fn issue_again(&mut self, _: ChallengeForm, epoch: u32, cause: AgainCause) -> bool {
-        if !self.no_room {
-            self.act(format!("issue again {epoch} for {}", cause.name()));
-        }
-        !self.no_room
+    fn issue_again(&mut self, _: ChallengeForm, epoch: u32, cause: AgainCause) {
+        self.act(format!("issue again {epoch} for {}", cause.name()));
     }
 
     fn still_verified(&mut self, _: u32) -> bool {
@@ -244,10 +246,6 @@ impl Bench {
             ["gone"] => Event::Closed,
             ["hub", "overloaded"] => {
                 self.recorder.overloaded = true;
-                return;
-            }
-            ["no", "room"] => {
-                self.recorder.no_room = !self.recorder.no_room;
                 return;
             }
             ["closed", "elsewhere"] => {
@@ -763,7 +761,6 @@ fn any_input() -> impl Strategy<Value = String> {
         "@ gone",
         "@ hub overloaded",
         "@ closed elsewhere",
-        "@ no room",
         "@ again",
         "@ again",
         "@ verdict verified of 0",

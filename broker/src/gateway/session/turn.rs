@@ -276,7 +276,7 @@ impl<E: Effects> Turn<'_, E> {
             if let Proof::Judging(to) = proof {
                 self.fail_request(&to, ErrorCode::Denied.because("challenge failed"));
             }
-            self.effects.send_text(Push::ChallengeFailed.encode());
+            self.effects.send_text(Push::ChallengeFailed { unsubscribed: &[] }.encode());
         }
     }
 

@@ -51,6 +51,12 @@ function kinds.verify(id, generation, first)
   end
 end
 
+function kinds.lapse(id, generation, first)
+  if current(id, generation) then
+    redis.call('HSET', root .. 'entry:' .. id, 'v', '0', 'm', ARGV[first])
+  end
+end
+
 function kinds.refresh(id, generation, first)
   if current(id, generation) then
     if ARGV[first] == '' then

@@ -16,6 +16,10 @@ pub(super) fn add_write(call: &mut Cmd, write: &Write) {
             head(call, "verify", *id, *generation, 1);
             call.arg(mode.name());
         }
+        Write::Lapse(id, generation) => {
+            head(call, "lapse", *id, *generation, 1);
+            call.arg(Mode::default().name());
+        }
         Write::Refresh(id, generation, expires_at) => {
             head(call, "refresh", *id, *generation, 1);
             call.arg(number_or_empty(*expires_at));

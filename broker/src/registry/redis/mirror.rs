@@ -2,12 +2,13 @@ use std::collections::HashMap;
 
 use countersign_node_proto::{ConnectionId, NodeId};
 
+use crate::config::Mode;
 use crate::registry::{Entry, Write};
 
 /// What the registry was last known to hold of this node, so that it can be given again to a Redis that lost it.
 ///
-/// Costs a few hundred bytes a connection. Only confirmed writes are here, but for removals: a connection that is gone must
-/// not be given again, whether or not Redis confirmed that.
+/// Costs a few hundred bytes a connection. Only confirmed writes are here, but for removals and lapses: a connection that is gone
+/// must not be given again, nor one that is verified no more as verified, whether or not Redis confirmed that.
 #[derive(Debug)]
 pub(super) struct Mirror {
     node: NodeId,
@@ -23,14 +24,9 @@ impl Mirror {
         Self { node, entries: HashMap::new(), checked_epoch: 0, lost: false }
     }
 
-    /// Notes removals, before they are sent.
-    pub(super) fn forget_removed(&mut self, writes: &[Write]) {
-        for write in writes {
-            let Write::Remove(id, generation) = write else { continue };
-            if self.entries.get(id).is_some_and(|entry| entry.generation == *generation) {
-                self.entries.remove(id);
-            }
-        }
+    /// Notes what ends or lapses, before it is sent.
+    pub(super) fn forget_ended(&mut self, writes: &[Write]) {
+        writes.iter().filter(|write| matches!(write, Write::Remove(..) | Write::Lapse(..))).for_each(|write| self.apply(write));
     }
 
     /// Notes what was confirmed.
@@ -65,6 +61,7 @@ impl Mirror {
                 return;
             }
             Write::Verify(id, generation, _)
+            | Write::Lapse(id, generation)
             | Write::Refresh(id, generation, _)
             | Write::Subscribe(id, generation, _)
             | Write::Unsubscribe(id, generation, _)
@@ -73,6 +70,7 @@ impl Mirror {
         let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.generation == *generation) else { return };
         match write {
             Write::Verify(_, _, mode) => (entry.verified, entry.mode) = (true, *mode),
+            Write::Lapse(..) => (entry.verified, entry.mode) = (false, Mode::default()),
             Write::Refresh(_, _, expires_at) => entry.expires_at = *expires_at,
             Write::Subscribe(_, _, channel) if !entry.subscriptions.contains(channel) => {
                 entry.subscriptions.push(channel.clone());

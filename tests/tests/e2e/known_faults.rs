@@ -1,4 +1,4 @@
-//! Faults of the system that this one replaces, each under the name of the fault, as far as they show from outside. The others
+//! Faults that challenges of this kind have had, each under the name of the fault, as far as they show from outside. The others
 //! are in [`crate::domain_security`], in `broker/src/challenge/regressions.rs` and beside the code that they are about.
 
 use std::collections::HashSet;
