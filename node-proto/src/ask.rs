@@ -24,6 +24,8 @@ pub struct Answer {
 /// What a node can be asked. To add a question: a kind below, a variant here, and one of [`Reply`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
+    /// Does this ticket count now? To the node that owns its connection, whose live state is ahead of the registry.
+    Ticket(TicketQuestion),
     /// Is this proof of a call good? To the node that owns the connection of its ticket, where each counts once.
     Proof(ProofQuestion),
     /// The program of a frame, once. To the node that a handle names.
@@ -35,12 +37,21 @@ pub enum Question {
 /// What a node answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
+    /// To [`Question::Ticket`].
+    Ticket(OwnerVerdict),
     /// To [`Question::Proof`].
-    Proof(ProofVerdict),
+    Proof(OwnerVerdict),
     /// To [`Question::Program`]: the program, if it is still there.
     Program(Option<String>),
     /// The node does not know such questions, or its answer is one that this node does not know.
     NotUnderstood,
+}
+
+/// A ticket that was shown for a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketQuestion {
+    /// The ticket's text.
+    pub ticket: String,
 }
 
 /// A call and what was shown for it, word for word: the owner judges it as if it had come to it.
@@ -63,11 +74,11 @@ pub struct ProgramQuestion {
     pub handle: String,
 }
 
-/// The owner's word on a proof. Every verdict but [`ProofVerdict::Good`] is a refusal.
+/// The owner's word on a ticket or a proof. Every verdict but [`OwnerVerdict::Good`] is a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "&str")]
-pub enum ProofVerdict {
-    /// It counts, and never will again.
+pub enum OwnerVerdict {
+    /// It counts; a proof never will again.
     Good,
     /// The ticket does not count.
     TicketInvalid,
@@ -85,7 +96,7 @@ pub enum ProofVerdict {
     Unknown,
 }
 
-impl ProofVerdict {
+impl OwnerVerdict {
     /// Every verdict, with its name on the wire; never reused.
     const NAMES: [(Self, &'static str); 8] = [
         (Self::Good, "good"),
@@ -99,15 +110,15 @@ impl ProofVerdict {
     ];
 }
 
-impl From<String> for ProofVerdict {
+impl From<String> for OwnerVerdict {
     fn from(name: String) -> Self {
         Self::NAMES.iter().find(|(_, known)| *known == name).map_or(Self::Unknown, |(verdict, _)| *verdict)
     }
 }
 
-impl From<ProofVerdict> for &'static str {
-    fn from(verdict: ProofVerdict) -> Self {
-        ProofVerdict::NAMES.iter().find(|(known, _)| *known == verdict).map_or("unknown", |(_, name)| name)
+impl From<OwnerVerdict> for &'static str {
+    fn from(verdict: OwnerVerdict) -> Self {
+        OwnerVerdict::NAMES.iter().find(|(known, _)| *known == verdict).map_or("unknown", |(_, name)| name)
     }
 }
 
@@ -121,6 +132,7 @@ pub(crate) struct Enclosed {
 
 /// The names of the kinds on the wire; never reused. A question and its answer share one.
 mod kind {
+    pub(super) const TICKET: &str = "ticket";
     pub(super) const PROOF: &str = "proof";
     pub(super) const PROGRAM: &str = "program";
     pub(super) const UNKNOWN: &str = "unknown";
@@ -131,6 +143,7 @@ type Encoded = Result<Enclosed, rmp_serde::encode::Error>;
 impl Ask {
     pub(crate) fn enclose(&self) -> Encoded {
         match &self.question {
+            Question::Ticket(body) => enclosed(self.number, kind::TICKET, body),
             Question::Proof(body) => enclosed(self.number, kind::PROOF, body),
             Question::Program(body) => enclosed(self.number, kind::PROGRAM, body),
             Question::Unknown => enclosed(self.number, kind::UNKNOWN, &()),
@@ -141,6 +154,7 @@ impl Ask {
 impl Answer {
     pub(crate) fn enclose(&self) -> Encoded {
         match &self.reply {
+            Reply::Ticket(body) => enclosed(self.number, kind::TICKET, body),
             Reply::Proof(body) => enclosed(self.number, kind::PROOF, body),
             Reply::Program(body) => enclosed(self.number, kind::PROGRAM, body),
             Reply::NotUnderstood => enclosed(self.number, kind::UNKNOWN, &()),
@@ -151,6 +165,7 @@ impl Answer {
 impl Enclosed {
     pub(crate) fn ask(self) -> Result<Ask, rmp_serde::decode::Error> {
         let question = match self.k.as_str() {
+            kind::TICKET => Question::Ticket(read(&self.b)?),
             kind::PROOF => Question::Proof(read(&self.b)?),
             kind::PROGRAM => Question::Program(read(&self.b)?),
             _ => Question::Unknown,
@@ -160,6 +175,7 @@ impl Enclosed {
 
     pub(crate) fn answer(self) -> Result<Answer, rmp_serde::decode::Error> {
         let reply = match self.k.as_str() {
+            kind::TICKET => Reply::Ticket(read(&self.b)?),
             kind::PROOF => Reply::Proof(read(&self.b)?),
             kind::PROGRAM => Reply::Program(read(&self.b)?),
             _ => Reply::NotUnderstood,

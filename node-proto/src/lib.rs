@@ -19,7 +19,7 @@ mod message;
 mod slot;
 mod wire;
 
-pub use ask::{Answer, Ask, ProgramQuestion, ProofQuestion, ProofVerdict, Question, Reply};
+pub use ask::{Answer, Ask, OwnerVerdict, ProgramQuestion, ProofQuestion, Question, Reply, TicketQuestion};
 pub use channel::{ChannelName, ChannelNameError};
 pub use id::{ConnectionId, Generation, IdError, NodeId};
 pub use layout::{Layout, PrefixError, Topic};

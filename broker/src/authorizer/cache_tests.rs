@@ -14,6 +14,8 @@ pub(crate) struct QuietBus {
     pub(crate) silence_ms: AtomicU64,
     /// The other nodes have fallen silent, this one has not.
     pub(crate) peers_silent: AtomicBool,
+    /// What was sent to one node.
+    pub(crate) sent: Mutex<Vec<(NodeId, NodeMessage)>>,
 }
 
 #[async_trait]
@@ -21,7 +23,8 @@ impl Bus for QuietBus {
     async fn publish(&self, _: Publication) -> Result<usize, BusUnavailable> {
         Ok(0)
     }
-    async fn send(&self, _: NodeId, _: NodeMessage) -> Result<(), BusUnavailable> {
+    async fn send(&self, node: NodeId, message: NodeMessage) -> Result<(), BusUnavailable> {
+        self.sent.lock().unwrap().push((node, message));
         Ok(())
     }
     async fn broadcast(&self, _: NodeMessage) -> Result<(), BusUnavailable> {

@@ -20,6 +20,10 @@ use crate::registry::{LiveConnections, Registry, RegistryUnavailable};
 use crate::telemetry::{DecisionOutcome, DecisionSource, Metrics, ModeLabel};
 use crate::ticket::TicketOffice;
 
+/// How long a connection of another node may be open and not yet verified as far as this node knows, before that is the answer:
+/// a page calls as soon as it is told that it is verified, and the registry hears it at about the same time.
+const SECOND_LOOK_AFTER: Duration = Duration::from_millis(50);
+
 /// Why a token does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenProblem {
@@ -155,7 +159,7 @@ impl Authorizer {
     async fn decide_later(&self, wait: Wait<'_>) -> Decision {
         match wait {
             Wait::Id(id, value) => {
-                let judged = self.load(id).await.and_then(|known| {
+                let judged = self.load_twice(id).await.and_then(|known| {
                     let known = judge_known(known.as_deref(), unix_now())?;
                     id_suffices(known.mode).map(|()| known.headers.clone())
                 });
@@ -238,6 +242,20 @@ impl Authorizer {
             tracing::debug!(%error, "decision is not known");
             Refused::RegistryUnavailable
         })
+    }
+
+    /// Asks the registry, and looks again a moment later if the connection is not verified yet. The registry is not asked
+    /// again unless something was heard of the connection meanwhile, or nothing may be remembered.
+    async fn load_twice(&self, id: ConnectionId) -> Result<Option<Arc<Known>>, Refused> {
+        let loaded = self.load(id).await?;
+        if loaded.as_ref().is_none_or(|known| known.verified) {
+            return Ok(loaded);
+        }
+        tokio::time::sleep(SECOND_LOOK_AFTER).await;
+        match self.cache.get(id) {
+            Some(known) => Ok(known),
+            None => self.load(id).await,
+        }
     }
 
     fn count(&self, decision: &Decision, took: Duration) {

@@ -274,3 +274,25 @@ async fn a_connection_without_a_principal_takes_the_tokens() {
     let decision = bench.decide(Require::Both, connection.id, Some("token:ada")).await;
     assert_eq!(allowed(&decision), ("ada", "https://app.example", DecisionSource::Owner));
 }
+
+/// A page that is told that it is verified calls at once; the registry may hear of it a moment later.
+#[actix_rt::test]
+async fn a_connection_that_is_verified_a_moment_later_is_looked_at_twice() {
+    let bench = bench();
+    let verified = bench.remote(1, 2);
+    let behind = Entry { verified: false, ..verified.clone() };
+    *bench.registry.answer.lock().unwrap() = Ok(Some(behind));
+    let denied = bench.decide(Require::Verified, verified.id, None).await;
+    assert_eq!((denied.verdict, bench.calls()), (Err(Refused::ConnectionUnverified), 1), "the registry is not asked again");
+
+    bench.authorizer.cache().forget_all();
+    let (decision, ()) = tokio::join!(bench.decide(Require::Verified, verified.id, None), async {
+        while bench.calls() < 2 {
+            tokio::task::yield_now().await;
+        }
+        tokio::task::yield_now().await;
+        *bench.registry.answer.lock().unwrap() = Ok(Some(verified.clone()));
+        bench.authorizer.invalidate(&Invalidate::Connection(verified.id));
+    });
+    assert_eq!(allowed(&decision).2, DecisionSource::Registry);
+}

@@ -40,7 +40,8 @@ impl BusListener for Hearing {
             NodeMessage::Ask(Ask { number, question }) => {
                 let (authorizer, held) = (Arc::clone(&self.authorizer), Arc::clone(&self.held));
                 self.asker.answer(from, number, move || match question {
-                    Question::Proof(proof) => Reply::Proof(authorizer.answer(&proof)),
+                    Question::Ticket(question) => Reply::Ticket(authorizer.answer_ticket(&question)),
+                    Question::Proof(proof) => Reply::Proof(authorizer.answer_proof(&proof)),
                     Question::Program(program) => Reply::Program(held.take_by_text(&program.handle)),
                     Question::Unknown => Reply::NotUnderstood,
                 });

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Answer, Ask, ChannelName, ConnectionId, Payload, PrincipalName, ProgramQuestion, ProofQuestion, ProofVerdict, Question,
-    Reply,
+    Answer, Ask, ChannelName, ConnectionId, OwnerVerdict, Payload, PrincipalName, ProgramQuestion, ProofQuestion, Question,
+    Reply, TicketQuestion,
 };
 
 const ENVELOPE: Envelope = Envelope { from: NodeId::from_bytes([7; 8]), sequence: 42, sent_at_ms: 1_700_000_000_000 };
@@ -33,8 +33,10 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("invalidate_all", NodeMessage::Invalidate(Invalidate::All)),
         ("disconnect_principal_of_issuer", NodeMessage::Disconnect(Disconnect::Principal(ours.clone()))),
         ("invalidate_principal_of_issuer", NodeMessage::Invalidate(Invalidate::Principal(ours))),
+        ("ask_ticket", NodeMessage::Ask(Ask { number: 6, question: Question::Ticket(ticket_question()) })),
+        ("answer_ticket", NodeMessage::Answer(Answer { number: 6, reply: Reply::Ticket(OwnerVerdict::TicketExpired) })),
         ("ask_proof", NodeMessage::Ask(Ask { number: 7, question: Question::Proof(proof_question()) })),
-        ("answer_proof", NodeMessage::Answer(Answer { number: 7, reply: Reply::Proof(ProofVerdict::ProofReplayed) })),
+        ("answer_proof", NodeMessage::Answer(Answer { number: 7, reply: Reply::Proof(OwnerVerdict::ProofReplayed) })),
         ("ask_program", NodeMessage::Ask(Ask { number: 9, question: Question::Program(program_question()) })),
         ("answer_program", NodeMessage::Answer(Answer { number: 9, reply: Reply::Program(Some("AQ".to_owned())) })),
         ("answer_no_program", NodeMessage::Answer(Answer { number: 9, reply: Reply::Program(None) })),
@@ -42,6 +44,10 @@ fn examples() -> Vec<(&'static str, Message)> {
     ];
     let own = [("heartbeat", Message::Heartbeat { beat: 9 }), ("probe", Message::Probe { beat: u64::MAX })];
     node.into_iter().map(|(name, message)| (name, Message::Node(message))).chain(own).collect()
+}
+
+fn ticket_question() -> TicketQuestion {
+    TicketQuestion { ticket: "dGlja2V0".to_owned() }
 }
 
 fn proof_question() -> ProofQuestion {
@@ -146,7 +152,7 @@ fn unknown_questions_and_answers_are_data() {
     assert_eq!(message(later(VERSION, "answer", &enclosed)), NodeMessage::Answer(answer));
     let verdict = rmp_serde::to_vec_named("a_verdict_of_tomorrow").unwrap().into();
     let enclosed = LaterQuestion { i: 3, k: "proof", b: verdict, urgent: true };
-    let answer = Answer { number: 3, reply: Reply::Proof(ProofVerdict::Unknown) };
+    let answer = Answer { number: 3, reply: Reply::Proof(OwnerVerdict::Unknown) };
     assert_eq!(message(later(VERSION, "answer", &enclosed)), NodeMessage::Answer(answer));
 }
 

@@ -107,16 +107,15 @@ impl Decisions {
         for subject in &subjects {
             for answer in log.get(&subject.id).into_iter().flatten() {
                 if let Some(rule) = judge(subject, answer, faults) {
-                    let age = answer.asked.elapsed();
-                    broken.push(format!("node {} said {} {age:?} ago: {rule}", answer.node, answer.status));
+                    broken.push(told(subject, answer, faults, rule));
                 }
             }
         }
         assert!(
             broken.is_empty(),
-            "{} answers break the promise, the first: {:?}",
+            "{} answers break the promise, the first and the last: {:#?}",
             broken.len(),
-            &broken[..broken.len().min(5)]
+            broken.iter().take(5).chain(broken.last()).collect::<Vec<_>>()
         );
         log.values().map(Vec::len).sum()
     }
@@ -126,6 +125,17 @@ impl Drop for Decisions {
     fn drop(&mut self) {
         self.askers.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// What is said of an answer that breaks a rule: with its distance from each fault, for whoever reads the nodes' logs.
+fn told(subject: &Subject, answer: &Answer, faults: &[Fault], rule: &str) -> String {
+    let seconds =
+        |at: Instant| if answer.asked >= at { (answer.asked - at).as_secs_f64() } else { -(at - answer.asked).as_secs_f64() };
+    let distances: Vec<_> = faults
+        .iter()
+        .map(|Fault { span, .. }| format!("{:+.2} s of begin, {:+.2} s of end", seconds(span.0), seconds(span.1)))
+        .collect();
+    format!("node {} said {} of node {}'s connection, {distances:?}: {rule}", answer.node, answer.status, subject.owner)
 }
 
 /// The rule that an answer breaks.
