@@ -85,6 +85,8 @@ pub struct Connected {
     server: Arc<str>,
     /// Counts the link's lives, from 1: what was sent on an older one may still arrive after what is sent on this one.
     pub epoch: u64,
+    /// This life has ended: who still waits for an answer waits in vain.
+    over: watch::Sender<bool>,
 }
 
 impl CommandLink {
@@ -138,6 +140,23 @@ impl CommandLink {
     pub async fn up(&self) {
         // The sender lives in `self`, so this cannot fail.
         let _ = self.shared.up.subscribe().wait_for(|up| *up).await;
+    }
+
+    /// Waits until a link comes up that is not up now: what failed may then be tried again at once, and what the server lost
+    /// or never had must be said again. Counts from the call, not from the first poll.
+    pub(crate) fn returned(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut up = self.shared.up.subscribe();
+        async move {
+            loop {
+                // The task of the link outlives whoever waits, but for the end of the node.
+                if up.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                if *up.borrow_and_update() {
+                    return;
+                }
+            }
+        }
     }
 
     /// The link as it is now.
@@ -202,6 +221,7 @@ impl Shared {
                     drop(counted);
                     self.current.store(None);
                     self.up.send_replace(false);
+                    connected.over.send_replace(true);
                     tracing::warn!(
                         redis = self.target.address(),
                         server = &*connected.server,
@@ -233,7 +253,7 @@ impl Shared {
         let Reached { connection, server } = self.target.connect(pushed).await?;
         self.metrics.redis_connects.of(self.label).inc();
         tracing::info!(redis = self.target.address(), server = &*server, epoch, "command link to redis is up");
-        Ok(Arc::new(Connected { connection, server, epoch }))
+        Ok(Arc::new(Connected { connection, server, epoch, over: watch::Sender::new(false) }))
     }
 
     /// Returns when this life of the link has ended, and says why.
@@ -281,12 +301,17 @@ impl Shared {
         mute_for_long || (self.target.has_sentinels() && looked > LOOK_INTERVAL)
     }
 
-    /// One exchange within the deadline.
+    /// One exchange within the deadline, and within this life of the link.
     async fn exchange(&self, connected: &Arc<Connected>, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
         let _permit = self.calls.try_acquire().map_err(|_| LinkError::Overloaded)?;
         let mut connection = connected.connection.clone();
+        let mut over = connected.over.subscribe();
         let answer = connection.send_packed_commands(commands, 0, commands.len());
-        match tokio::time::timeout(self.target.command_timeout, answer).await {
+        let answered = tokio::select! {
+            answered = tokio::time::timeout(self.target.command_timeout, answer) => answered,
+            _ = over.wait_for(|over| *over) => return Err(LinkError::Broken("it was given up".to_owned())),
+        };
+        match answered {
             Ok(Ok(values)) => {
                 if values.iter().any(is_refused_write) && !self.read_only.swap(true, Ordering::Relaxed) {
                     self.doubted.notify_one();

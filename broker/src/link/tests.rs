@@ -9,6 +9,7 @@ use redis::Pipeline;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use super::target::Whereabouts;
 use super::testing::{TestRedis, settings};
 use super::{CommandLink, LinkError, RedisTarget, TargetError};
 use crate::config::{ClusterSettings, RedisUrl};
@@ -150,8 +151,8 @@ async fn a_refused_write_costs_no_link() {
     assert_eq!(link.connected().unwrap().epoch, epoch);
 }
 
-/// Who names a server to whom asks, as a sentinel does.
-async fn sentinel(names: std::net::SocketAddr) -> std::net::SocketAddr {
+/// Who names a server to whom asks, as a sentinel does; of an epoch, if it tells one.
+async fn sentinel(names: std::net::SocketAddr, epoch: Option<u64>) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -161,11 +162,25 @@ async fn sentinel(names: std::net::SocketAddr) -> std::net::SocketAddr {
                 while let Ok(read @ 1..) = stream.read(&mut buffer).await {
                     let asked = String::from_utf8_lossy(&buffer[..read]).to_uppercase();
                     let port = names.port().to_string();
-                    let answer = if asked.contains("HELLO") {
-                        "%1\r\n$5\r\nproto\r\n:3\r\n".to_owned()
-                    } else {
-                        format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len())
-                    };
+                    let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+                    let mut answer = String::new();
+                    if asked.contains("HELLO") {
+                        answer += "%1\r\n$5\r\nproto\r\n:3\r\n";
+                    }
+                    if asked.contains("GET-MASTER-ADDR-BY-NAME") {
+                        answer += &format!("*2\r\n{}{}", bulk("127.0.0.1"), bulk(&port));
+                    }
+                    if asked.contains("\r\nMASTER\r\n") {
+                        answer += &epoch.map_or("-NOPERM no such command for you\r\n".to_owned(), |epoch| {
+                            format!(
+                                "%2\r\n{}{}{}{}",
+                                bulk("ip"),
+                                bulk("127.0.0.1"),
+                                bulk("config-epoch"),
+                                bulk(&epoch.to_string())
+                            )
+                        });
+                    }
                     stream.write_all(answer.as_bytes()).await.unwrap();
                 }
             });
@@ -179,7 +194,7 @@ async fn sentinel(names: std::net::SocketAddr) -> std::net::SocketAddr {
 async fn of_servers_that_sentinels_name_the_one_that_says_it_is_master_is_taken() {
     let (Some(old), Some(new)) = (TestRedis::start().await, TestRedis::start().await) else { return };
     old.ask(&["REPLICAOF", "127.0.0.1", &new.address().port().to_string()]).await;
-    let sentinels = [sentinel(old.address()).await, sentinel(new.address()).await];
+    let sentinels = [sentinel(old.address(), None).await, sentinel(new.address(), None).await];
     let target = |sentinels: &str| {
         let redis = Some(RedisUrl(format!("redis+sentinel://{sentinels}/main")));
         RedisTarget::new(&ClusterSettings { redis, ..settings(old.address()) }).unwrap()
@@ -190,4 +205,30 @@ async fn of_servers_that_sentinels_name_the_one_that_says_it_is_master_is_taken(
     }
     let told = target(&sentinels[0].to_string()).connect(|_| {}).await.err().unwrap();
     assert!(told.to_string().contains("no master"), "{told}");
+}
+
+/// A master that hung and wakes takes itself for the master until somebody tells it otherwise, and a sentinel that hung with it
+/// names it: whoever went there would write what is thrown away.
+#[tokio::test]
+async fn the_newest_word_of_most_sentinels_counts() {
+    let (Some(old), Some(new)) = (TestRedis::start().await, TestRedis::start().await) else { return };
+    let sentinels = [
+        sentinel(old.address(), Some(3)).await,
+        sentinel(new.address(), Some(10)).await,
+        sentinel(new.address(), Some(10)).await,
+    ];
+    let hosts = sentinels.map(|sentinel| sentinel.to_string()).join(",");
+    let redis = Some(RedisUrl(format!("redis+sentinel://{hosts}/main")));
+    let target = RedisTarget::new(&ClusterSettings { redis, ..settings(old.address()) }).unwrap();
+    for _ in 0..20 {
+        let reached = target.connect(|_| {}).await.unwrap();
+        assert_eq!(&*reached.server, new.address().to_string());
+        let seen = target.look(&reached.connection, &reached.server).await;
+        assert!(matches!(seen, Whereabouts::Here), "{seen:?}");
+        let seen = target.look(&reached.connection, &old.address().to_string()).await;
+        assert!(matches!(seen, Whereabouts::Elsewhere), "{seen:?}");
+    }
+    // The newest is away: better none than one of before.
+    drop(new);
+    assert!(target.connect(|_| {}).await.is_err());
 }

@@ -197,14 +197,17 @@ impl RegistryKeeper {
         }
     }
 
-    /// Pauses after a failure; what must be forgotten meanwhile is announced without waiting for the pause to end.
+    /// Pauses after a failure, until the registry is back at most; what must be forgotten meanwhile is announced without
+    /// waiting for the pause to end.
     async fn wait_out(&self, error: &RoundError, pause: Duration) {
         tracing::warn!(%error, pause_ms = pause.as_millis(), "registry or bus did not take what changed, trying again");
         let pause = tokio::time::sleep(pause);
-        tokio::pin!(pause);
+        let returned = self.shared.registry.returned();
+        tokio::pin!(pause, returned);
         loop {
             tokio::select! {
                 () = &mut pause => return,
+                () = &mut returned => return,
                 () = self.shared.wake.notified() => {
                     // A failure keeps the announcement for the next round.
                     let _ = self.announce().await;

@@ -15,7 +15,8 @@ pub const LEASE: Duration = Duration::from_secs(6);
 /// Longest time between two renewals, however long the lease: readiness must show within seconds that they fail.
 const RENEWAL_MAX: Duration = Duration::from_secs(2);
 
-/// Renews this node's lease every third of its life, at least every two seconds.
+/// Renews this node's lease every third of its life, at least every two seconds, and as soon as a registry that was away can be
+/// reached: the longer it was away, the sooner the lease runs out, if it has not been lost.
 pub struct LeaseKeeper {
     node: NodeId,
     registry: Arc<dyn Registry>,
@@ -44,7 +45,10 @@ impl LeaseKeeper {
                     backoff.pause()
                 }
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.registry.returned() => {}
+            }
         }
     }
 

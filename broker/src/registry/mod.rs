@@ -141,6 +141,12 @@ pub trait Registry: Send + Sync + 'static {
     /// If the store did not confirm.
     async fn renew_lease(&self, node: NodeId, lease: std::time::Duration) -> Result<(), RegistryUnavailable>;
 
+    /// Waits until the store can be reached again after it could not: what failed may be tried again at once, and a store that
+    /// was replaced may know less than the one before. For ever where it cannot go away.
+    async fn returned(&self) {
+        std::future::pending().await
+    }
+
     /// Ends a node's lease and removes all its entries: the last act of a drained node, and of whoever reaps a dead one.
     ///
     /// # Errors

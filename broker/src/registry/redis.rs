@@ -64,6 +64,7 @@ impl RedisRegistry {
     pub async fn maintain(&self) {
         let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
         loop {
+            let returned = self.link.returned();
             let pause = match self.audit().await {
                 Ok(()) => {
                     backoff.reset();
@@ -76,6 +77,7 @@ impl RedisRegistry {
             };
             tokio::select! {
                 () = self.doubt.notified() => {}
+                () = returned => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -312,6 +314,10 @@ impl Registry for RedisRegistry {
             }
         }
         Ok(())
+    }
+
+    async fn returned(&self) {
+        self.link.returned().await;
     }
 
     async fn forget_node(&self, node: NodeId) -> Result<(), RegistryUnavailable> {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use countersign_node_proto::{NodeId, Publication};
 
 use super::*;
-use crate::registry::{MemoryRegistry, Page, conformance};
+use crate::registry::{LEASE, LeaseKeeper, MemoryRegistry, Page, conformance};
 
 /// A registry that can be away, and counts its calls.
 #[derive(Default)]
@@ -13,6 +13,13 @@ struct Flaky {
     away: AtomicBool,
     calls: AtomicUsize,
     largest_batch: AtomicUsize,
+    back: Notify,
+}
+
+impl Flaky {
+    fn check(&self) -> Result<(), RegistryUnavailable> {
+        if self.away.load(Ordering::Relaxed) { Err(RegistryUnavailable("away".to_owned())) } else { Ok(()) }
+    }
 }
 
 #[async_trait]
@@ -20,9 +27,7 @@ impl Registry for Flaky {
     async fn apply(&self, writes: &[Write]) -> Result<(), RegistryUnavailable> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.largest_batch.fetch_max(writes.len(), Ordering::Relaxed);
-        if self.away.load(Ordering::Relaxed) {
-            return Err(RegistryUnavailable("away".to_owned()));
-        }
+        self.check()?;
         self.memory.apply(writes).await
     }
     async fn find(&self, id: ConnectionId) -> Result<Option<Entry>, RegistryUnavailable> {
@@ -43,7 +48,11 @@ impl Registry for Flaky {
         self.memory.count().await
     }
     async fn renew_lease(&self, node: NodeId, lease: Duration) -> Result<(), RegistryUnavailable> {
+        self.check()?;
         self.memory.renew_lease(node, lease).await
+    }
+    async fn returned(&self) {
+        self.back.notified().await;
     }
     async fn forget_node(&self, node: NodeId) -> Result<(), RegistryUnavailable> {
         self.memory.forget_node(node).await
@@ -179,4 +188,38 @@ async fn churn_while_the_registry_is_away_costs_nothing() {
     bench.registry.away.store(false, Ordering::Relaxed);
     bench.keeper.flush().await;
     assert_eq!(bench.registry.count().await.unwrap(), 1);
+}
+
+/// A failover takes long enough for a lease to run out: what waits for its next attempt then is waited for by all nodes.
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_is_back_is_written_and_the_lease_renewed_at_once() {
+    let registry = Arc::new(Flaky::default());
+    registry.away.store(true, Ordering::Relaxed);
+    let entry = conformance::entry(1, 1);
+    let keeper =
+        RegistryKeeper::new(registry.clone(), Arc::new(Witness { registry: registry.clone(), seen: Mutex::default() }));
+    let lease = Arc::new(LeaseKeeper::new(entry.node, registry.clone(), LEASE));
+    keeper.register(entry.clone());
+    let running = {
+        let (keeper, lease) = (keeper.clone(), lease.clone());
+        tokio::spawn(async move { tokio::join!(keeper.run(), lease.run()) })
+    };
+    // Long enough for the longest pauses.
+    tokio::time::sleep(LEASE * 10).await;
+    for _ in 0..20 {
+        registry.away.store(false, Ordering::Relaxed);
+        let back = tokio::time::Instant::now();
+        registry.back.notify_waiters();
+        keeper.flush().await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(lease.holds(), "without waiting for the next attempt");
+        assert_eq!(back.elapsed(), Duration::ZERO);
+        registry.away.store(true, Ordering::Relaxed);
+        keeper.refresh(entry.id, entry.generation, None);
+        tokio::time::sleep(LEASE * 10).await;
+        assert!(!lease.holds());
+    }
+    running.abort();
 }
