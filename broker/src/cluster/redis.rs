@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use self::heard::{Frame, HeardQueue};
 use self::peers::{Peers, Stream};
-use self::proof::Proof;
+use self::proof::{Proof, Way};
 use self::shards::{Shard, Shards};
 use self::speaker::Numbers;
 use super::{Bus, BusListener, BusUnavailable};
@@ -384,16 +384,15 @@ impl Shared {
 
     /// What this node said itself proves that it hears.
     fn hear_self(&self, decoded: &Decoded) {
-        match decoded {
-            Decoded::Message(_, Message::Heartbeat { beat }) => self.proof().heartbeat(*beat),
-            Decoded::Message(_, Message::Probe { beat }) => {
-                let took = self.proof().probe(*beat, Instant::now());
-                if let Some(took) = took {
-                    self.metrics.bus_probes.of(ProbeOutcome::Heard).inc();
-                    self.metrics.bus_lag_seconds.observe(took.as_secs_f64());
-                }
-            }
-            _ => {}
+        let (way, beat) = match decoded {
+            Decoded::Message(_, Message::Heartbeat { beat }) => (Way::All, *beat),
+            Decoded::Message(_, Message::Probe { beat }) => (Way::Direct, *beat),
+            _ => return,
+        };
+        let took = self.proof().heard(way, beat, Instant::now());
+        if let Some(took) = took {
+            self.metrics.bus_probes.of(ProbeOutcome::Heard).inc();
+            self.metrics.bus_lag_seconds.observe(took.as_secs_f64());
         }
     }
 

@@ -8,14 +8,14 @@ const PROBES_MAX: usize = 64;
 
 /// When was the link last proven to hear?
 ///
-/// Redis hands on in order: who hears the probe of a certain moment has heard all that was said before it. So a proof counts
-/// from when its probe was *sent*, and only if the broadcast that was sent just before it was heard as well.
+/// Redis hands on in order: who hears what it said at a certain moment has heard all that was said before it on the same way. So a
+/// beat is said on both ways, to all and to this node, and proves from when it was *sent*, once it was heard on both. On a Redis
+/// Cluster that may be two servers, of which either may be the slower one.
 #[derive(Debug)]
 pub(super) struct Proof {
     proven_at: Instant,
-    /// Beats sent on the present link and not yet heard.
+    /// Beats sent on the present link and not yet proven.
     under_way: VecDeque<Probe>,
-    heartbeat_heard: u64,
 }
 
 #[derive(Debug)]
@@ -23,12 +23,23 @@ struct Probe {
     beat: u64,
     sent_at: Instant,
     accepted: bool,
+    /// Heard on the way to all, and on the way to this node.
+    heard: [bool; 2],
+}
+
+/// On which way something was heard.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Way {
+    /// What is said to all.
+    All,
+    /// What is said to this node.
+    Direct,
 }
 
 impl Proof {
     /// Nothing is proven yet; silence counts from now.
     pub(super) fn new(now: Instant) -> Self {
-        Self { proven_at: now, under_way: VecDeque::new(), heartbeat_heard: 0 }
+        Self { proven_at: now, under_way: VecDeque::new() }
     }
 
     /// A new link owes nothing for probes of an older one.
@@ -40,7 +51,7 @@ impl Proof {
         if self.under_way.len() >= PROBES_MAX {
             self.under_way.pop_front();
         }
-        self.under_way.push_back(Probe { beat, sent_at: now, accepted: false });
+        self.under_way.push_back(Probe { beat, sent_at: now, accepted: false, heard: [false; 2] });
     }
 
     /// Redis took the probe: from now on it must be heard.
@@ -50,14 +61,12 @@ impl Proof {
         }
     }
 
-    pub(super) fn heartbeat(&mut self, beat: u64) {
-        self.heartbeat_heard = beat;
-    }
-
-    /// The probe was heard: how long it took, if it proves anything.
-    pub(super) fn probe(&mut self, beat: u64, now: Instant) -> Option<Duration> {
+    /// A beat was heard on one way: how long it took, if that proves anything.
+    pub(super) fn heard(&mut self, way: Way, beat: u64, now: Instant) -> Option<Duration> {
         let place = self.under_way.iter().position(|probe| probe.beat == beat)?;
-        if self.heartbeat_heard != beat {
+        let probe = &mut self.under_way[place];
+        probe.heard[way as usize] = true;
+        if probe.heard != [true; 2] {
             return None;
         }
         let sent_at = self.under_way.drain(..=place).next_back()?.sent_at;
@@ -84,16 +93,34 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test]
-    async fn a_probe_proves_what_was_said_before_it_was_sent() {
+    async fn a_beat_proves_what_was_said_before_it_was_sent() {
         let start = Instant::now();
         let mut proof = Proof::new(start);
         proof.sending(1, start + SECOND);
         proof.sending(2, start + SECOND * 2);
-        proof.heartbeat(1);
-        assert_eq!(proof.probe(1, start + SECOND * 4), Some(SECOND * 3));
+        assert_eq!(proof.heard(Way::All, 1, start + SECOND * 4), None);
+        assert_eq!(proof.heard(Way::Direct, 1, start + SECOND * 4), Some(SECOND * 3));
         assert_eq!(proof.silence(start + SECOND * 4), SECOND * 3);
-        assert_eq!(proof.probe(2, start + SECOND * 4), None, "its broadcast was not heard");
-        assert_eq!(proof.probe(9, start + SECOND * 4), None, "it was never sent");
+        assert_eq!(proof.heard(Way::Direct, 2, start + SECOND * 4), None, "its broadcast was not heard");
+        assert_eq!(proof.heard(Way::Direct, 2, start + SECOND * 4), None, "nor by hearing the other twice");
+        for way in [Way::All, Way::Direct] {
+            assert_eq!(proof.heard(way, 9, start + SECOND * 4), None, "it was never sent");
+        }
+    }
+
+    /// Of two servers of a Redis Cluster the one that carries what is said to all may be farther away.
+    #[tokio::test]
+    async fn a_beat_counts_whichever_way_is_the_slower() {
+        let start = Instant::now();
+        let mut proof = Proof::new(start);
+        for beat in 1..=10 {
+            let sent = start + SECOND * beat;
+            proof.sending(beat.into(), sent);
+            proof.accepted(beat.into());
+            assert_eq!(proof.heard(Way::Direct, beat.into(), sent), None);
+            assert_eq!(proof.heard(Way::All, beat.into(), sent + SECOND / 2), Some(SECOND / 2));
+        }
+        assert_eq!(proof.deafness(start + SECOND * 20), Duration::ZERO);
     }
 
     #[tokio::test]
@@ -105,8 +132,9 @@ mod tests {
         proof.sending(2, start + SECOND);
         proof.accepted(2);
         assert_eq!(proof.deafness(start + SECOND * 3), SECOND * 2);
-        proof.heartbeat(2);
-        proof.probe(2, start + SECOND * 3);
+        for way in [Way::All, Way::Direct] {
+            proof.heard(way, 2, start + SECOND * 3);
+        }
         assert_eq!(proof.deafness(start + SECOND * 9), Duration::ZERO);
         proof.sending(3, start + SECOND * 4);
         proof.accepted(3);

@@ -7,6 +7,7 @@ use countersign_node_proto::{Decoded, Message, Topic, decode};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Shared;
+use super::proof::Way;
 use super::shards::Shard;
 use crate::backoff::Backoff;
 use crate::link::{CommandLink, Place, SlotMap, Task, keep};
@@ -125,9 +126,10 @@ impl Shared {
         let Ok(Decoded::Message(envelope, Message::Probe { beat })) = decode(bytes) else { return };
         let echoing = self.shards.all().into_iter().find(|shard| shard.echo().as_ref() == Some(topic));
         if let (Some(shard), true) = (echoing, envelope.from == self.node) {
-            let mut proof = shard.proof();
-            proof.heartbeat(beat);
-            proof.probe(beat, Instant::now());
+            // An echo has one way only.
+            let (mut proof, now) = (shard.proof(), Instant::now());
+            let _ = proof.heard(Way::All, beat, now);
+            let _ = proof.heard(Way::Direct, beat, now);
         }
     }
 }
