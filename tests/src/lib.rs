@@ -31,4 +31,4 @@ pub mod tickets;
 pub mod tokens;
 
 pub use node::{Node, Plan};
-pub use poll::{eventually, within};
+pub use poll::{eventually, eventually_ok, within};

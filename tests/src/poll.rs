@@ -27,6 +27,25 @@ where
     }
 }
 
+/// [`eventually`] for a condition that says what is missing: its last word is in the panic.
+///
+/// # Panics
+/// If the condition does not come true in time.
+pub async fn eventually_ok<T, F, Fut>(what: &str, mut condition: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, String>>,
+{
+    let start = Instant::now();
+    loop {
+        match condition().await {
+            Ok(value) => return value,
+            Err(missing) => assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}: {missing}"),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 /// Awaits a future, but not for ever.
 ///
 /// # Panics

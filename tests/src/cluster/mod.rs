@@ -2,6 +2,7 @@
 //!
 //! - [`redis`] starts Redis under the ACL file of the repository: killed, frozen, restarted, refusing writes.
 //! - [`ring`] is a Redis Cluster, whose slots move.
+//! - [`papers`] are certificates, for servers that speak TLS.
 //! - [`sentinels`] watch a master and a replica, and promote it.
 //! - [`way`] is the way from one node to Redis: blocked or slow, without either end being told.
 //! - [`balancer`] is HAProxy with the configuration of the repository.
@@ -11,6 +12,7 @@
 pub mod balancer;
 pub mod decisions;
 pub mod delivery;
+pub mod papers;
 pub mod redis;
 pub mod ring;
 pub mod sentinels;
@@ -22,6 +24,7 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::balancer::Balancer;
+use self::papers::Papers;
 use self::redis::{Redis, USERNAME};
 use self::ring::Ring;
 use self::sentinels::Sentinels;
@@ -63,6 +66,7 @@ pub struct ClusterPlan {
     over_ways: bool,
     watched: bool,
     ringed: bool,
+    secure: bool,
 }
 
 /// A running cluster. What is dropped is killed, all of it in the end.
@@ -80,6 +84,7 @@ pub struct Cluster {
     pub ring: Option<Ring>,
     balancer: Option<Balancer>,
     plans: Vec<Plan>,
+    _papers: Option<Papers>,
     /// Its folder holds the data that all nodes share.
     _shared: Plan,
     _place: SemaphorePermit<'static>,
@@ -90,7 +95,15 @@ impl ClusterPlan {
     #[must_use]
     pub fn new() -> Self {
         let origin = format!("[gateway]\nallowed_origins = [\"{ORIGIN}\"]");
-        Self { plan: Plan::new().toml(&origin), nodes: 3, balanced: false, over_ways: false, watched: false, ringed: false }
+        Self {
+            plan: Plan::new().toml(&origin),
+            nodes: 3,
+            balanced: false,
+            over_ways: false,
+            watched: false,
+            ringed: false,
+            secure: false,
+        }
     }
 
     /// Three nodes with a file of the repository as their configuration.
@@ -135,6 +148,12 @@ impl ClusterPlan {
         Self { ringed: true, ..self }
     }
 
+    /// Nodes and servers reach servers by TLS, and show certificates.
+    #[must_use]
+    pub fn secure(self) -> Self {
+        Self { secure: true, ..self }
+    }
+
     /// Runs a subcommand against the data folder that the nodes will share.
     #[must_use]
     pub fn cli(&self, arguments: &[&str], input: &str) -> std::process::Output {
@@ -147,13 +166,15 @@ impl ClusterPlan {
     /// If any of them does not start.
     pub async fn start(self) -> Cluster {
         let place = PLACES.acquire().await.expect("never closed");
+        let papers = self.secure.then(Papers::issue);
         let (redis, ring) = if self.ringed {
-            let (redis, ring) = Ring::start(PREFIX).await;
+            let (redis, ring) = Ring::start(PREFIX, papers.as_ref()).await;
             (redis, Some(ring))
         } else {
-            (Redis::start().await, None)
+            let options = papers.as_ref().map(Papers::options).unwrap_or_default();
+            (Redis::start_with(&options.iter().map(String::as_str).collect::<Vec<_>>()).await, None)
         };
-        let sentinels = if self.watched { Some(Sentinels::over(&redis).await) } else { None };
+        let sentinels = if self.watched { Some(Sentinels::over(&redis, papers.as_ref()).await) } else { None };
         let mut balancer = self.balanced.then(Balancer::reserve);
         let mut base = self.plan.toml(SETTINGS);
         if let Some(balancer) = &balancer {
@@ -162,14 +183,28 @@ impl ClusterPlan {
         let ways: Vec<Way> = (0..self.nodes).filter(|_| self.over_ways).map(|_| Way::to(redis.address())).collect();
         let plans: Vec<Plan> = (0..self.nodes)
             .map(|number| {
-                let address = ways.get(number).map_or(redis.address(), Way::address);
-                let scheme = if ring.is_some() { "redis+cluster" } else { "redis" };
+                let home = redis.secure_address().unwrap_or(redis.address());
+                let address = ways.get(number).map_or(home, Way::address);
+                let scheme =
+                    [if papers.is_some() { "rediss" } else { "redis" }, if ring.is_some() { "+cluster" } else { "" }].concat();
                 let to = sentinels.as_ref().map_or_else(|| format!("redis = \"{scheme}://{address}\""), Sentinels::settings);
+                let to = papers.iter().map(Papers::settings).fold(to, |to, papers| format!("{to}\n{papers}"));
                 base.sibling().toml(&cluster_settings(&redis, &to))
             })
             .collect();
         let nodes: Vec<Node> = plans.iter().map(Plan::start).collect();
-        let mut cluster = Cluster { nodes, ways, redis, sentinels, ring, balancer: None, plans, _shared: base, _place: place };
+        let mut cluster = Cluster {
+            nodes,
+            ways,
+            redis,
+            sentinels,
+            ring,
+            balancer: None,
+            plans,
+            _papers: papers,
+            _shared: base,
+            _place: place,
+        };
         cluster.becomes_whole().await;
         if let Some(balancer) = &mut balancer {
             balancer.start(&cluster.nodes).await;

@@ -73,7 +73,18 @@ impl Redis {
     /// # Panics
     /// As [`Redis::start`].
     pub async fn start_replica(master: &Self) -> Self {
-        let redis = Self::start_with(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
+        Self::start_replica_with(master, &[]).await
+    }
+
+    /// A replica of `master`, with further options.
+    ///
+    /// # Panics
+    /// As [`Redis::start`].
+    pub async fn start_replica_with(master: &Self, options: &[String]) -> Self {
+        let master = master.secure_address().unwrap_or(master.address()).port().to_string();
+        let follow = ["--replicaof", "127.0.0.1", &master].map(str::to_owned);
+        let options: Vec<&str> = follow.iter().chain(options).map(String::as_str).collect();
+        let redis = Self::start_with(&options).await;
         redis.follows().await;
         redis
     }
@@ -112,6 +123,13 @@ impl Redis {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Where it speaks TLS, if it does.
+    #[must_use]
+    pub fn secure_address(&self) -> Option<SocketAddr> {
+        let port = self.option("--tls-port")?.parse().expect("a port");
+        Some(SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     /// The file with the password of nodes.

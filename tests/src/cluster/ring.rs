@@ -1,5 +1,6 @@
 //! A Redis Cluster: three masters, and a replica of the first.
 
+use super::papers::Papers;
 use super::redis::{ADMIN_LOGIN, Redis, Reply};
 use crate::poll::eventually;
 use crate::port;
@@ -19,9 +20,12 @@ pub struct Ring {
 }
 
 /// Starts a server that is to be one of a cluster.
-async fn server() -> Redis {
+async fn server(papers: Option<&Papers>) -> Redis {
     let bus = port::free().to_string();
-    Redis::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1500"]).await
+    let papers = papers.map(Papers::options).unwrap_or_default();
+    let mut options = vec!["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1500"];
+    options.extend(papers.iter().map(String::as_str));
+    Redis::start_with(&options).await
 }
 
 impl Ring {
@@ -29,9 +33,9 @@ impl Ring {
     ///
     /// # Panics
     /// If it does not come about.
-    pub async fn start(prefix: &str) -> (Redis, Self) {
-        let first = server().await;
-        let ring = Self { replica: server().await, others: vec![server().await, server().await] };
+    pub async fn start(prefix: &str, papers: Option<&Papers>) -> (Redis, Self) {
+        let first = server(papers).await;
+        let ring = Self { replica: server(papers).await, others: vec![server(papers).await, server(papers).await] };
         let home = slot_of(&first, &format!("{{{prefix}}}:")).await * MASTERS / SLOTS;
         for (number, master) in ring.masters(&first).into_iter().enumerate() {
             let row = (home + number) % MASTERS;
@@ -41,7 +45,8 @@ impl Ring {
         }
         for other in ring.others.iter().chain([&ring.replica]) {
             let bus = other.option("--cluster-port").expect("its bus has a port");
-            first.ask(&["CLUSTER", "MEET", "127.0.0.1", &other.address().port().to_string(), bus]).await;
+            let port = other.secure_address().unwrap_or(other.address()).port().to_string();
+            first.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]).await;
         }
         ring.all_say(&first, "cluster_known_nodes:4").await;
         ring.replica.ask(&["CLUSTER", "REPLICATE", &id(&first).await]).await;

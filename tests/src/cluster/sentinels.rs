@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::papers::Papers;
 use super::redis::{ADMIN, ADMIN_LOGIN, Redis, Reply, USERNAME, ask_at};
 use crate::poll::eventually;
 use crate::port;
@@ -29,6 +30,7 @@ pub struct Sentinels {
 struct Sentinel {
     child: Child,
     port: u16,
+    secure_port: Option<u16>,
 }
 
 impl Sentinels {
@@ -36,13 +38,14 @@ impl Sentinels {
     ///
     /// # Panics
     /// If one of them does not start.
-    pub async fn over(master: &Redis) -> Self {
-        let replica = Redis::start_replica(master).await;
+    pub async fn over(master: &Redis, papers: Option<&Papers>) -> Self {
+        let options = || papers.map(Papers::options).unwrap_or_default();
+        let replica = Redis::start_replica_with(master, &options()).await;
         let folder = tempfile::Builder::new().prefix("countersign-sentinels-").tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("password"), PASSWORD).expect("the password is written");
         let mut all = Self { replica, sentinels: Vec::new(), folder };
         for number in 0..COUNT {
-            let sentinel = all.launch(number, master);
+            let sentinel = all.launch(number, master, &options());
             all.sentinels.push(sentinel);
         }
         for sentinel in &all.sentinels {
@@ -60,29 +63,36 @@ impl Sentinels {
     /// What leads nodes here: the URL, and the login at sentinels.
     #[must_use]
     pub fn settings(&self) -> String {
-        let hosts: Vec<String> = self.sentinels.iter().map(|sentinel| sentinel.address().to_string()).collect();
+        let scheme = if self.sentinels.iter().any(|sentinel| sentinel.secure_port.is_some()) { "rediss" } else { "redis" };
+        let port = |sentinel: &Sentinel| sentinel.secure_port.unwrap_or(sentinel.port);
+        let hosts: Vec<String> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", port(sentinel))).collect();
         format!(
-            "redis = \"redis+sentinel://{}/{MASTER}\"\nsentinel_username = \"{USERNAME}\"\nsentinel_password_file = \"{}\"",
+            "redis = \"{scheme}+sentinel://{}/{MASTER}\"\nsentinel_username = \"{USERNAME}\"\nsentinel_password_file = \"{}\"",
             hosts.join(","),
             self.folder.path().join("password").display()
         )
     }
 
-    fn launch(&self, number: usize, master: &Redis) -> Sentinel {
+    fn launch(&self, number: usize, master: &Redis, options: &[String]) -> Sentinel {
         let port = port::free();
         let (user, password) = ADMIN_LOGIN;
         let folder = self.folder.path().join(number.to_string());
         std::fs::create_dir(&folder).expect("a folder");
         let config = format!(
             "port {port}\nbind 127.0.0.1\ndir {dir}\nuser default off\n{ADMIN}\n\
-             user {USERNAME} on >{PASSWORD} -@all +sentinel|get-master-addr-by-name\n\
+             user {USERNAME} on >{PASSWORD} -@all +sentinel|get-master-addr-by-name +sentinel|master\n\
              sentinel sentinel-user {user}\nsentinel sentinel-pass {password}\n\
              sentinel monitor {MASTER} 127.0.0.1 {master_port} 2\n\
              sentinel auth-user {MASTER} {user}\nsentinel auth-pass {MASTER} {password}\n\
              sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 5000\n",
             dir = folder.display(),
-            master_port = master.address().port(),
+            master_port = master.secure_address().unwrap_or(master.address()).port(),
         );
+        let pairs: Vec<(&str, &str)> =
+            options.chunks_exact(2).map(|pair| (pair[0].trim_start_matches('-'), pair[1].as_str())).collect();
+        // Before the masters: they are reached as soon as they are read.
+        let further: String = pairs.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+        let config = further + &config;
         let file = folder.join("sentinel.conf");
         std::fs::write(&file, config).expect("the configuration is written");
         let log = std::fs::File::create(folder.join("log")).expect("the log can be written");
@@ -93,7 +103,8 @@ impl Sentinels {
             .stdout(log)
             .spawn()
             .expect("`redis-server` is on the PATH; tests/run installs it");
-        Sentinel { child, port }
+        let secure_port = pairs.iter().find(|(name, _)| *name == "tls-port").map(|(_, value)| value.parse().expect("a port"));
+        Sentinel { child, port, secure_port }
     }
 }
 

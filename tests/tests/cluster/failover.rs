@@ -77,6 +77,16 @@ async fn the_master_freezes_and_wakes_as_a_replica() {
 }
 
 #[tokio::test]
+async fn nodes_follow_sentinels_to_the_new_master_over_tls() {
+    check(ClusterPlan::new().watched().secure(), true).await;
+}
+
+#[tokio::test]
+async fn nodes_follow_the_masters_of_a_redis_cluster_over_tls() {
+    check(ClusterPlan::new().ringed().secure(), true).await;
+}
+
+#[tokio::test]
 async fn a_master_of_a_redis_cluster_is_killed_and_its_replica_takes_over() {
     check(ClusterPlan::new().ringed(), true).await;
 }

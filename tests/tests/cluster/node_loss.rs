@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use countersign_tests::cluster::{Cluster, ClusterPlan, LEASE};
 use countersign_tests::socket::Socket;
-use countersign_tests::{eventually, within};
+use countersign_tests::{eventually, eventually_ok, within};
 use futures_util::StreamExt as _;
 
 /// Verified connections on the node that is killed, and how many are opened at once.
@@ -17,14 +17,22 @@ async fn open(cluster: &Cluster, node: usize, count: usize) -> Vec<Socket> {
     futures_util::stream::iter(0..count).map(|_| cluster.dial(node).verified()).buffer_unordered(AT_ONCE).collect().await
 }
 
-/// How many of the connections a node answers with `status`.
-async fn answers(cluster: &Cluster, node: usize, ids: &[String], status: u16) -> usize {
+/// Does a node answer `status` about all connections? If not, some of the other answers.
+async fn all_answer(cluster: &Cluster, node: usize, ids: &[String], status: u16) -> Result<(), String> {
     let ask = |id: &String| {
-        let question = cluster.nodes[node].ask(id);
-        async move { question.send().await.status == status }
+        let (question, id) = (cluster.nodes[node].ask(id), id.clone());
+        async move {
+            let answer = question.send().await;
+            (answer.status != status).then(|| format!("{id}: {} {}", answer.status, answer.text()))
+        }
     };
     let asked = futures_util::stream::iter(ids.iter().map(ask)).buffer_unordered(AT_ONCE);
-    asked.filter(|found| std::future::ready(*found)).count().await
+    let others: Vec<String> = asked.filter_map(std::future::ready).collect().await;
+    if others.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} answers are others: {:?}", others.len(), &others[..others.len().min(3)]))
+    }
 }
 
 /// A node that is killed with `kill -9` is forgotten within the lease, and leaves nothing.
@@ -36,13 +44,12 @@ async fn records_expire() {
     let sockets = open(&cluster, 0, CONNECTIONS).await;
     let ids: Vec<String> = sockets.iter().map(|socket| socket.id.clone()).collect();
     for node in [1, 2] {
-        eventually("all are known", || async { (answers(&cluster, node, &ids, 200).await == CONNECTIONS).then_some(()) }).await;
+        eventually_ok(&format!("all are known to node {node}"), || all_answer(&cluster, node, &ids, 200)).await;
     }
     cluster.nodes[0].kill();
     let killed = Instant::now();
     for node in [1, 2] {
-        eventually("all are denied", || async { (answers(&cluster, node, &ids, 401).await == CONNECTIONS).then_some(()) })
-            .await;
+        eventually_ok("all are denied", || all_answer(&cluster, node, &ids, 401)).await;
         let took = killed.elapsed();
         eprintln!("node {node} denies all {CONNECTIONS} after {took:?}");
         assert!(took < LEASE + SLACK, "node {node}: {took:?}");
