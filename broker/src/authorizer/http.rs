@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 
 use super::call::Asked;
-use super::decision::{Demand, Identity, Refused, Shown, unknown_mode, unknown_requirement};
+use super::decision::{Identity, Refused, Shown};
+use super::demand::{Demand, unknown_mode, unknown_requirement};
 use super::judge::Authorizer;
 use crate::config::{AuthorizerSettings, CallFrom, ProtectedResource};
 use crate::edge::{Cors, NO_VALUE, refuse};

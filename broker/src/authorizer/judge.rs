@@ -7,9 +7,8 @@ use countersign_node_proto::{ConnectionId, Invalidate, NodeId};
 
 use super::cache::{CacheSettings, ConnectionCache, Known};
 use super::call::Asked;
-use super::decision::{
-    Demand, Identity, Refused, Shown, agree, bearer, credential, id_suffices, judge_known, judge_live, sole,
-};
+use super::decision::{Identity, Refused, Shown, agree, bearer, credential, id_suffices, judge_known, judge_live, sole};
+use super::demand::Demand;
 use super::suspects::Suspects;
 use super::tickets::{Foreign, TICKET};
 use crate::cluster::{Asker, Bus};

@@ -5,6 +5,7 @@
 //! - [`cache`]: what is remembered of connections of other nodes. Never a decision: what a path requires is judged on each
 //!   call, so that one path's answer is never another's.
 //! - [`decision`]: the rules, as pure functions, and every way to be refused.
+//! - [`demand`]: what a path asks a call to show, and how a question raises it.
 //! - [`tickets`]: calls that show a ticket, with or without a proof; [`suspects`]: which tickets may not be taken at their word.
 //! - [`call`]: which call a decision is about.
 //! - [`http`]: the endpoint that a reverse proxy asks, and the resources that the node protects itself.
@@ -12,6 +13,7 @@
 pub mod cache;
 pub mod call;
 pub mod decision;
+pub mod demand;
 pub mod http;
 mod judge;
 mod suspects;
@@ -22,6 +24,7 @@ pub use cache::{CacheSettings, ConnectionCache, Known, LoadError};
 pub(crate) use judge::tests;
 
 pub use call::{Asked, CallText};
-pub use decision::{Demand, Identity, Refused, Shown};
+pub use decision::{Identity, Refused, Shown};
+pub use demand::Demand;
 pub use http::AuthorizeEndpoint;
 pub use judge::{Authorizer, AuthorizerParts, Decision, TokenCheck, TokenProblem};

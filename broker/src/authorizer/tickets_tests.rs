@@ -3,7 +3,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_node_proto::{Answer, Ask, Generation, Invalidate, NodeId, NodeMessage};
 
-use super::super::decision::Demand;
+use super::super::demand::Demand;
 use super::super::judge::tests::{Bench, bench, fresh_bench, office, principal};
 use super::*;
 use crate::config::Require;
