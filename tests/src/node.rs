@@ -71,6 +71,15 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository").to_owned()
 }
 
+/// What nodes are started with, unless a test says otherwise. A test's sockets are not read while it waits for something else,
+/// which on a busy machine may take longer than the node would wait for a pong.
+const SETTINGS: &str = r#"
+[authorizer]
+mode = "bearer"
+[gateway.limits]
+ping_interval_seconds = 300
+"#;
+
 impl Plan {
     /// A node with a configuration file that asks for the connection id only, as most tests show no more.
     ///
@@ -79,7 +88,7 @@ impl Plan {
     #[must_use]
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("countersign-").tempdir().expect("a temporary folder");
-        let settings: Table = "[authorizer]\nmode = \"bearer\"".parse().expect("settings are TOML");
+        let settings: Table = SETTINGS.parse().expect("settings are TOML");
         Self { settings: Some(settings), folder: Arc::new(folder), data: None, environment: Vec::new() }
     }
 

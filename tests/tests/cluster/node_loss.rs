@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use countersign_tests::cluster::{Cluster, ClusterPlan, LEASE};
 use countersign_tests::socket::Socket;
-use countersign_tests::{eventually, eventually_ok, within};
+use countersign_tests::{eventually, eventually_ok};
 use futures_util::StreamExt as _;
 
 /// Verified connections on the node that is killed, and how many are opened at once.
@@ -59,15 +59,15 @@ async fn records_expire() {
     }
     // What says which link of a node may write runs out by itself.
     let kept = |keys: Vec<String>| keys.into_iter().filter(|key| !key.contains(":fence:")).collect::<Vec<_>>();
-    let left = within(Duration::from_secs(15), "the rest is taken out", async {
-        eventually("only the living are in redis", || async {
-            let entries = cluster.redis.keys("*:entry:*").await;
-            (entries.len() == 1 && entries[0].ends_with(&stays.id)).then_some(())
-        })
-        .await;
-        kept(cluster.redis.keys("*").await)
+    eventually_ok("only the living are in redis", || async {
+        let entries = cluster.redis.keys("*:entry:*").await;
+        if entries.len() == 1 && entries[0].ends_with(&stays.id) {
+            return Ok(());
+        }
+        Err(format!("{} entries are there: {:?}", entries.len(), &entries[..entries.len().min(3)]))
     })
     .await;
+    let left = kept(cluster.redis.keys("*").await);
     // One lease less, one entry and the list of its node's connections more.
     assert_eq!(left.len(), kept(empty.clone()).len() - 1 + 2, "{left:?} of {empty:?}");
     for key in cluster.redis.keys("*:fence:*").await {
