@@ -308,7 +308,21 @@ impl Node {
     /// If the process is gone.
     #[must_use]
     pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the node runs").count()
+        self.opened().len()
+    }
+
+    /// What its descriptors lead to, as the system names it.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    #[must_use]
+    pub fn opened(&self) -> Vec<String> {
+        let folder = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the node runs");
+        let target = |entry: std::io::Result<std::fs::DirEntry>| {
+            Some(std::fs::read_link(entry.ok()?.path()).ok()?.display().to_string())
+        };
+        // One that is closed meanwhile leads nowhere.
+        folder.filter_map(target).collect()
     }
 
     /// CPU seconds used so far, in clock ticks (hundredths of a second on Linux).
