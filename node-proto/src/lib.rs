@@ -19,7 +19,10 @@ mod message;
 mod slot;
 mod wire;
 
-pub use ask::{Answer, Ask, OwnerVerdict, ProgramQuestion, ProofQuestion, Question, Reply, TicketQuestion};
+pub use ask::{
+    Answer, Ask, ChallengeQuestion, ChallengeVerdict, OwnerVerdict, ProgramQuestion, ProofQuestion, Question, Reply,
+    TicketQuestion,
+};
 pub use channel::{ChannelName, ChannelNameError};
 pub use id::{ConnectionId, Generation, IdError, NodeId};
 pub use layout::{Layout, PrefixError, Topic};

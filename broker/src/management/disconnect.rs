@@ -54,12 +54,6 @@ impl Disconnector {
         Self { node, live, keeper, registry, bus }
     }
 
-    /// The connections of this node.
-    #[must_use]
-    pub fn live(&self) -> &LiveConnections {
-        &self.live
-    }
-
     /// Ends connections wherever they are. Those of this node are ended before anything is waited for.
     pub async fn disconnect(&self, order: &Disconnect) -> Closed {
         let here = self.disconnect_here(order);

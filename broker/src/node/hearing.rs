@@ -6,7 +6,7 @@ use crate::authorizer::Authorizer;
 use crate::challenge::HeldPrograms;
 use crate::cluster::{Asker, BusListener};
 use crate::hub::Hub;
-use crate::management::Disconnector;
+use crate::management::{Challenger, Disconnector};
 use crate::registry::LiveConnections;
 
 /// Does what other nodes ask of this one.
@@ -15,6 +15,7 @@ pub(super) struct Hearing {
     pub(super) live: Arc<LiveConnections>,
     pub(super) authorizer: Arc<Authorizer>,
     pub(super) disconnector: Arc<Disconnector>,
+    pub(super) challenger: Arc<Challenger>,
     pub(super) asker: Arc<Asker>,
     pub(super) held: Arc<HeldPrograms>,
 }
@@ -39,10 +40,12 @@ impl BusListener for Hearing {
             NodeMessage::Invalidate(what) => self.authorizer.invalidate(&what),
             NodeMessage::Ask(Ask { number, question }) => {
                 let (authorizer, held) = (Arc::clone(&self.authorizer), Arc::clone(&self.held));
+                let challenger = Arc::clone(&self.challenger);
                 self.asker.answer(from, number, move || match question {
                     Question::Ticket(question) => Reply::Ticket(authorizer.answer_ticket(&question)),
                     Question::Proof(proof) => Reply::Proof(authorizer.answer_proof(&proof)),
                     Question::Program(program) => Reply::Program(held.take_by_text(&program.handle)),
+                    Question::Challenge(order) => Reply::Challenge(challenger.order_here(order.connection)),
                     Question::Unknown => Reply::NotUnderstood,
                 });
             }

@@ -6,7 +6,9 @@ use actix_web::test;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_node_proto::{ChannelName, ConnectionId, Disconnect, Generation, Invalidate, Payload, Post, Publication};
+use countersign_node_proto::{
+    ChallengeVerdict, ChannelName, ConnectionId, Disconnect, Generation, Invalidate, Payload, Post, Publication,
+};
 
 use super::*;
 use crate::authorizer::{Asked, AuthorizerParts, Decision, Demand, Refused, TokenCheck, TokenProblem, tests::office};
@@ -22,7 +24,7 @@ use crate::identity::{Clock, Principal};
 use crate::registry::{
     Bound, ConnectionState, Entry, LEASE, LeaseKeeper, LiveConnection, Mailbox, MemoryRegistry, PostError, RegistryKeeper,
 };
-use crate::telemetry::{DecisionSource, Metrics};
+use crate::telemetry::{AgainCause, DecisionSource, Metrics};
 use crate::ticket::tests::Page;
 use crate::ticket::{Call, TicketOffice};
 
@@ -44,6 +46,9 @@ impl Mailbox for Noting {
         self.0.lock().unwrap().push(format!("{payload:?}"));
         Ok(())
     }
+    fn challenge(&self, cause: AgainCause) {
+        self.0.lock().unwrap().push(format!("challenge: {cause:?}"));
+    }
     fn close(&self, reason: CloseReason) {
         self.0.lock().unwrap().push(format!("{reason:?}"));
     }
@@ -58,6 +63,7 @@ struct Node {
     keeper: RegistryKeeper,
     authorizer: Arc<Authorizer>,
     disconnector: Arc<Disconnector>,
+    challenger: Arc<Challenger>,
     asker: Arc<Asker>,
     held: Arc<HeldPrograms>,
     tickets: Arc<TicketOffice>,
@@ -104,15 +110,17 @@ async fn start(number: u8, exchange: &Arc<LocalExchange>, registry: &Arc<MemoryR
     let disconnector = Disconnector::new(id, live.clone(), keeper.clone(), registry.clone(), bus.clone());
     let (disconnector, publisher) = (Arc::new(disconnector), Publisher::new(hub.clone(), bus.clone(), metrics.clone()));
     let (authorizer_of, disconnector_of) = (authorizer.clone(), disconnector.clone());
+    let challenger = Arc::new(Challenger::new(id, live.clone(), registry.clone(), asker.clone()));
     bus.listen(Arc::new(Hearing {
         hub,
         live: live.clone(),
         authorizer: authorizer_of,
         disconnector: disconnector_of,
+        challenger: challenger.clone(),
         asker: asker_of,
         held: held.clone(),
     }));
-    Node { id, bus, live, keeper, authorizer, disconnector, asker, held, tickets, shard, publisher, metrics }
+    Node { id, bus, live, keeper, authorizer, disconnector, challenger, asker, held, tickets, shard, publisher, metrics }
 }
 
 impl Node {
@@ -216,6 +224,27 @@ async fn posts_and_disconnects_reach_the_owner() {
 }
 
 #[actix_rt::test]
+async fn a_further_challenge_is_ordered_through_any_node() {
+    let [near, far] = cluster().await;
+    let (connection, noting) = near.open(1).await;
+    let told = || noting.0.lock().unwrap().len();
+    assert_eq!(far.challenger.order(connection.id).await, Ok(ChallengeVerdict::NotPossible), "no native client said hello");
+    connection.bind(Bound { key: Page::new().key, mode: Mode::Bearer });
+    for node in [&near, &far] {
+        assert_eq!(node.challenger.order(connection.id).await, Ok(ChallengeVerdict::Ordered));
+    }
+    assert_eq!(*noting.0.lock().unwrap(), ["challenge: Server"; 2]);
+    let nobodys = ConnectionId::from_bytes([9; 16]);
+    assert_eq!(far.challenger.order(nobodys).await, Ok(ChallengeVerdict::ConnectionUnknown));
+    // The registry still has what closed just now; its owner is ahead.
+    connection.advance(ConnectionState::Closed);
+    assert_eq!(far.challenger.order(connection.id).await, Ok(ChallengeVerdict::ConnectionUnknown));
+    near.bus.leave();
+    assert!(far.challenger.order(connection.id).await.is_err(), "its owner is gone: nobody knows");
+    assert_eq!(told(), 2);
+}
+
+#[actix_rt::test]
 async fn a_gap_forgets_everything_that_was_learned() {
     let [near, far] = cluster().await;
     let (connection, _) = near.open(1).await;
@@ -226,6 +255,7 @@ async fn a_gap_forgets_everything_that_was_learned() {
         live: far.live.clone(),
         authorizer: far.authorizer.clone(),
         disconnector: far.disconnector.clone(),
+        challenger: far.challenger.clone(),
         asker: far.asker.clone(),
         held: far.held.clone(),
     };

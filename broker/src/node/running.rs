@@ -24,7 +24,7 @@ use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
 use crate::hub::{Hub, Publisher};
 use crate::identity::{self, Clock, Identity, Principal, ProgramKeys, TokenRefusal, TokenVerifier};
 use crate::link::Task;
-use crate::management::{ApiKeys, Disconnector, Management};
+use crate::management::{ApiKeys, Challenger, Disconnector, Management};
 use crate::registry::{LeaseKeeper, LiveConnections, RegistryKeeper};
 use crate::telemetry::{Health, Metrics};
 use crate::ticket::TicketOffice;
@@ -134,18 +134,28 @@ impl Node {
             Arc::clone(&attached.registry),
             Arc::clone(&attached.bus),
         ));
+        let registry = Arc::clone(&attached.registry);
+        let challenger = Arc::new(Challenger::new(node, Arc::clone(&live), registry, Arc::clone(&asker)));
         if settings.management.api_keys_file.is_none() {
             identity::make_data_folder(&server.data_dir)?;
         }
         let keys = ApiKeys::load(&settings.management, &server.data_dir)?;
         let body_max = server.request_body_max_bytes;
-        let management = Management::new(keys, publisher.clone(), Arc::clone(&disconnector), cors.clone(), body_max);
+        let management = Management::new(
+            keys,
+            publisher.clone(),
+            Arc::clone(&disconnector),
+            Arc::clone(&challenger),
+            cors.clone(),
+            body_max,
+        );
         let held = Arc::<HeldPrograms>::default();
         attached.listen(Arc::new(Hearing {
             hub: Arc::clone(&hub),
             live: Arc::clone(&live),
             authorizer: Arc::clone(&authorizer),
             disconnector,
+            challenger,
             asker: Arc::clone(&asker),
             held: Arc::clone(&held),
         }));
