@@ -26,6 +26,6 @@ pub use ask::{
 pub use channel::{ChannelName, ChannelNameError};
 pub use id::{ConnectionId, Generation, IdError, NodeId};
 pub use layout::{Layout, PrefixError, Topic};
-pub use message::{Disconnect, Invalidate, NodeMessage, Payload, Post, PrincipalName, Publication};
+pub use message::{Calls, Disconnect, Invalidate, NodeMessage, Payload, Post, PrincipalName, Publication};
 pub use slot::{SLOTS, slot_of};
 pub use wire::{DecodeError, Decoded, EncodeError, EncodedBody, Envelope, Message, VERSION, decode};

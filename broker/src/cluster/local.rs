@@ -3,7 +3,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_node_proto::{Answer, Ask, ChannelName, NodeId, NodeMessage, Payload, Publication, Question, Reply};
+use countersign_node_proto::{
+    Answer, Ask, Calls, ChannelName, ConnectionId, NodeId, NodeMessage, Payload, Publication, Question, Reply,
+};
 use tokio::sync::Notify;
 
 use super::{Bus, BusListener, BusUnavailable};
@@ -205,6 +207,7 @@ fn cost(message: &NodeMessage) -> usize {
             NodeMessage::Ask(Ask { question: Question::Ticket(question), .. }) => question.ticket.len(),
             NodeMessage::Ask(Ask { question: Question::Program(program), .. }) => program.handle.len(),
             NodeMessage::Answer(Answer { reply: Reply::Program(Some(program)), .. }) => program.len(),
+            NodeMessage::Calls(Calls { calls }) => calls.len() * size_of::<(ConnectionId, u32)>(),
             NodeMessage::Disconnect(_) | NodeMessage::Invalidate(_) | NodeMessage::Ask(_) | NodeMessage::Answer(_) => 0,
         }
 }

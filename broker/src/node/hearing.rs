@@ -38,6 +38,7 @@ impl BusListener for Hearing {
                 self.disconnector.disconnect_here(&order);
             }
             NodeMessage::Invalidate(what) => self.authorizer.invalidate(&what),
+            NodeMessage::Calls(calls) => self.authorizer.count_calls(&calls),
             NodeMessage::Ask(Ask { number, question }) => {
                 let (authorizer, held) = (Arc::clone(&self.authorizer), Arc::clone(&self.held));
                 let challenger = Arc::clone(&self.challenger);

@@ -13,7 +13,7 @@ use super::NodeError;
 use super::apps::AppParts;
 use super::backplane::Backplane;
 use super::hearing::Hearing;
-use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, TokenCheck, TokenProblem};
+use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, ForeignCalls, TokenCheck, TokenProblem};
 use crate::challenge::{Files, HeldPrograms, Issuer, PendingPermits, Signing};
 use crate::close::CloseReason;
 use crate::cluster::{Asker, Bus};
@@ -23,7 +23,7 @@ use crate::frame_page::{FramePage, Programs};
 use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
 use crate::hub::{Hub, Publisher};
 use crate::identity::{self, Clock, Identity, Principal, ProgramKeys, TokenRefusal, TokenVerifier};
-use crate::link::Task;
+use crate::link::{Task, keep as keep_running};
 use crate::management::{ApiKeys, Challenger, Disconnector, Management};
 use crate::registry::{LeaseKeeper, LiveConnections, RegistryKeeper};
 use crate::telemetry::{Health, Metrics};
@@ -110,7 +110,9 @@ impl Node {
             metrics: Arc::clone(&metrics),
             expiry_ends_connection: settings.gateway.token.expiry_ends_connection,
         };
-        let authorizer = Arc::new(Authorizer::new(&settings.authorizer, parts));
+        let calls_max = settings.challenge.again.calls_per_minute;
+        let calls = ForeignCalls::new(calls_max, Arc::clone(&attached.bus), Arc::clone(&metrics));
+        let authorizer = Arc::new(Authorizer::new(&settings.authorizer, parts).telling_owners(calls.clone()));
         let hub_queue_max = settings.gateway.limits.hub_queue_max_bytes;
         let hub = Hub::new(Arc::clone(&attached.bus), hub_queue_max, Arc::clone(&metrics));
         let keeper = RegistryKeeper::new(Arc::clone(&attached.registry), Arc::clone(&attached.bus));
@@ -205,7 +207,8 @@ impl Node {
         let admin = run(admin_address, edge::serve(admin_spec, move || on_admin.admin()))?;
         health.condition("node").ok();
         let _identity = identity;
-        let maintenance = attached.maintenance();
+        let mut maintenance = attached.maintenance();
+        maintenance.extend(calls.map(|calls| keep_running("foreign calls", move || Arc::clone(&calls).run())));
         let standing = Standing { lease, holding, maintenance };
         Ok(Self {
             settings,

@@ -33,6 +33,7 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("invalidate_all", NodeMessage::Invalidate(Invalidate::All)),
         ("disconnect_principal_of_issuer", NodeMessage::Disconnect(Disconnect::Principal(ours.clone()))),
         ("invalidate_principal_of_issuer", NodeMessage::Invalidate(Invalidate::Principal(ours))),
+        ("calls", NodeMessage::Calls(Calls { calls: vec![(id(6), 1), (id(7), 70_000)] })),
         ("ask_ticket", NodeMessage::Ask(Ask { number: 6, question: Question::Ticket(ticket_question()) })),
         ("answer_ticket", NodeMessage::Answer(Answer { number: 6, reply: Reply::Ticket(OwnerVerdict::TicketExpired) })),
         ("ask_proof", NodeMessage::Ask(Ask { number: 7, question: Question::Proof(proof_question()) })),

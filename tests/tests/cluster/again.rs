@@ -1,7 +1,7 @@
 //! A verified connection shows again what it is, whichever node is told so, and whichever nodes its calls come to.
 
 use countersign_tests::cluster::{Cluster, ClusterPlan};
-use countersign_tests::{Node, eventually};
+use countersign_tests::{Node, eventually, http};
 use serde_json::json;
 
 /// Asks a node to challenge a connection again: the status, and what is said to be wrong.
@@ -58,4 +58,82 @@ async fn an_order_that_its_owner_does_not_confirm_is_no_success() {
     assert!(issued(&cluster, 1, "server").await < 0.5);
     cluster.redis.kill();
     assert_eq!(order(&cluster.nodes[1], &socket.id).await, (503, "cluster_unavailable".to_owned()), "nor without a registry");
+}
+
+/// The metric of calls that one node allowed in the name of others' connections.
+async fn told(cluster: &Cluster, node: usize, outcome: &str) -> f64 {
+    cluster.nodes[node].metrics().await.sum("countersign_foreign_calls_total", &[("outcome", outcome)])
+}
+
+#[tokio::test]
+async fn calls_count_whichever_nodes_decide_on_them() {
+    let cluster = ClusterPlan::new().toml("challenge.again = { calls_per_minute = 300 }").start().await;
+    let mut busy = cluster.dial(0).verified().await;
+    cluster.all_answer(&busy.id, 200).await;
+    // Its owner decides on none of these. A minute may end meanwhile, so they go on until there are enough in one.
+    let mut rounds = 0_u32;
+    while issued(&cluster, 0, "calls").await < 0.5 {
+        for node in &cluster.nodes[1..] {
+            assert_eq!(node.authorize(&busy.id).await.status, 200);
+        }
+        rounds += 1;
+    }
+    assert!(rounds > 140, "challenged after {rounds} calls on each of two nodes");
+    let challenge = busy.event("challenge").await;
+    assert_eq!(challenge["epoch"], 1);
+    busy.ok("answer", busy.answer(&challenge)).await;
+    busy.event("verified").await;
+    for node in &cluster.nodes[1..] {
+        let name = "countersign_foreign_calls_total";
+        node.metric_at_least(name, &[("outcome", "told")], rounds.into()).await;
+        let scrape = node.metrics().await;
+        assert!(scrape.sum(name, &[("outcome", "told")]) < f64::from(rounds) + 5.0, "each call once");
+        assert!(scrape.sum(name, &[("outcome", "dropped")]) < 0.5);
+    }
+    for node in &cluster.nodes {
+        assert!(node.metrics().await.sum("countersign_bus_gaps_total", &[]) < 0.5, "nothing of it is a doubt");
+    }
+}
+
+#[tokio::test]
+async fn tickets_that_are_taken_at_their_word_count_and_proofs_count_once() {
+    let settings = "challenge.again = { calls_per_minute = 40 }\n[authorizer]\nmode = \"ticket\"";
+    let cluster = ClusterPlan::new().nodes(2).toml(settings).start().await;
+    let mut socket = cluster.dial(0).verified().await;
+    let ticket = socket.ticket().await;
+    let about = |query: &str| {
+        let request = http::get(&cluster.nodes[1].admin_url(&format!("/authorize{query}")));
+        request.header("X-Original-Method", "GET").header("X-Original-URL", "https://api.example/orders")
+    };
+    for counter in 1..=30 {
+        let proof = socket.prove(&ticket, "GET", "api.example/orders", counter);
+        assert_eq!(about("?mode=proof").proof(&ticket, &proof).send().await.status, 200);
+    }
+    let mut ticket = ticket;
+    while issued(&cluster, 0, "calls").await < 0.5 {
+        let answer = about("").ticket(&ticket).send().await;
+        match answer.status {
+            200 => {}
+            _ => ticket = socket.ticket().await,
+        }
+    }
+    socket.event("challenge").await;
+    eventually("all that was not asked about is told, and nothing else", || async {
+        let scrape = cluster.nodes[1].metrics().await;
+        let by = |source| scrape.sum("countersign_decision_sources_total", &[("source", source)]);
+        let told = scrape.sum("countersign_foreign_calls_total", &[("outcome", "told")]);
+        assert!(by("peer") >= 30.0);
+        ((by("ticket") + by("registry") - told).abs() < 0.5).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_calls_bring_no_challenge_nothing_is_told() {
+    let cluster = ClusterPlan::new().nodes(2).start().await;
+    let socket = cluster.dial(0).verified().await;
+    cluster.all_answer(&socket.id, 200).await;
+    for outcome in ["told", "unsent", "dropped"] {
+        assert!(told(&cluster, 1, outcome).await < 0.5, "{outcome}");
+    }
 }
