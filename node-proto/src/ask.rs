@@ -1,8 +1,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::ConnectionId;
 use crate::wire::read;
+use crate::{ConnectionId, Disconnect};
 
 /// A question from one node to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum Question {
     Program(ProgramQuestion),
     /// Challenge a connection again. To the node that owns it.
     Challenge(ChallengeQuestion),
+    /// Close connections, and say how many there were.
+    Disconnect(Disconnect),
     /// One of a newer node, to be answered with [`Reply::NotUnderstood`].
     Unknown,
 }
@@ -48,6 +50,8 @@ pub enum Reply {
     Program(Option<String>),
     /// To [`Question::Challenge`].
     Challenge(ChallengeVerdict),
+    /// To [`Question::Disconnect`].
+    Disconnect(Disconnected),
     /// The node does not know such questions, or its answer is one that this node does not know.
     NotUnderstood,
 }
@@ -84,6 +88,13 @@ pub struct ProgramQuestion {
 pub struct ChallengeQuestion {
     /// Its id.
     pub connection: ConnectionId,
+}
+
+/// What became of an order to close connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disconnected {
+    /// How many the node that was asked closed by it: those that were open and its own.
+    pub closed: u64,
 }
 
 /// What became of an order to challenge a connection again.
@@ -184,6 +195,7 @@ mod kind {
     pub(super) const PROOF: &str = "proof";
     pub(super) const PROGRAM: &str = "program";
     pub(super) const CHALLENGE: &str = "challenge";
+    pub(super) const DISCONNECT: &str = "disconnect";
     pub(super) const UNKNOWN: &str = "unknown";
 }
 
@@ -196,6 +208,7 @@ impl Ask {
             Question::Proof(body) => enclosed(self.number, kind::PROOF, body),
             Question::Program(body) => enclosed(self.number, kind::PROGRAM, body),
             Question::Challenge(body) => enclosed(self.number, kind::CHALLENGE, body),
+            Question::Disconnect(body) => enclosed(self.number, kind::DISCONNECT, body),
             Question::Unknown => enclosed(self.number, kind::UNKNOWN, &()),
         }
     }
@@ -208,6 +221,7 @@ impl Answer {
             Reply::Proof(body) => enclosed(self.number, kind::PROOF, body),
             Reply::Program(body) => enclosed(self.number, kind::PROGRAM, body),
             Reply::Challenge(body) => enclosed(self.number, kind::CHALLENGE, body),
+            Reply::Disconnect(body) => enclosed(self.number, kind::DISCONNECT, body),
             Reply::NotUnderstood => enclosed(self.number, kind::UNKNOWN, &()),
         }
     }
@@ -220,6 +234,7 @@ impl Enclosed {
             kind::PROOF => Question::Proof(read(&self.b)?),
             kind::PROGRAM => Question::Program(read(&self.b)?),
             kind::CHALLENGE => Question::Challenge(read(&self.b)?),
+            kind::DISCONNECT => Question::Disconnect(read(&self.b)?),
             _ => Question::Unknown,
         };
         Ok(Ask { number: self.i, question })
@@ -231,6 +246,7 @@ impl Enclosed {
             kind::PROOF => Reply::Proof(read(&self.b)?),
             kind::PROGRAM => Reply::Program(read(&self.b)?),
             kind::CHALLENGE => Reply::Challenge(read(&self.b)?),
+            kind::DISCONNECT => Reply::Disconnect(read(&self.b)?),
             _ => Reply::NotUnderstood,
         };
         Ok(Answer { number: self.i, reply })

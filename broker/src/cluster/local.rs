@@ -129,6 +129,10 @@ impl Bus for LocalBus {
         }
     }
 
+    fn peers(&self) -> Vec<NodeId> {
+        self.exchange.nodes().keys().copied().filter(|node| *node != self.node).collect()
+    }
+
     fn silence(&self) -> Duration {
         // A call within the process cannot be deaf.
         Duration::ZERO

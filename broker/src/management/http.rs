@@ -25,6 +25,8 @@ pub struct Management {
     publisher: Publisher,
     disconnector: Arc<Disconnector>,
     challenger: Arc<Challenger>,
+    /// Names of the issuers whose tokens this node accepts.
+    issuers: Vec<String>,
     cors: Cors,
     body_max_bytes: usize,
 }
@@ -67,10 +69,11 @@ impl Management {
         publisher: Publisher,
         disconnector: Arc<Disconnector>,
         challenger: Arc<Challenger>,
+        issuers: Vec<String>,
         cors: Cors,
         body_max_bytes: usize,
     ) -> Arc<Self> {
-        Arc::new(Self { keys, publisher, disconnector, challenger, cors, body_max_bytes })
+        Arc::new(Self { keys, publisher, disconnector, challenger, issuers, cors, body_max_bytes })
     }
 
     /// Adds the endpoints to an application: the administrative one, and the public one if it is configured so.
@@ -143,6 +146,7 @@ impl Management {
         let order = match self.admit(request, body).await? {
             DisconnectRequest { connection: Some(id), principal: None, issuer: None } => Disconnect::Connection(id),
             DisconnectRequest { connection: None, principal: Some(subject), issuer } => {
+                self.check_issuer(issuer.as_deref())?;
                 Disconnect::Principal(PrincipalName { subject, issuer })
             }
             _ => return Err(bad_request("name either `connection`, or `principal` and perhaps its `issuer`")),
@@ -155,6 +159,15 @@ impl Management {
                 Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "cluster_unavailable", &message))
             }
         }
+    }
+
+    /// A name that no token can carry would close nothing, and look as if nobody were connected.
+    fn check_issuer(&self, issuer: Option<&str>) -> Result<(), HttpResponse> {
+        if issuer.is_none_or(|issuer| self.issuers.iter().any(|known| known == issuer)) {
+            return Ok(());
+        }
+        let known = if self.issuers.is_empty() { "none".to_owned() } else { self.issuers.join(", ") };
+        Err(bad_request(&format!("`issuer`: this node accepts tokens of no issuer of that name; those it does: {known}")))
     }
 
     /// Has a verified native client challenged again, whichever node owns it. What comes of it shows in its connection.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use countersign_node_proto::{Ask, NodeId, NodeMessage, Question, Reply};
+use countersign_node_proto::{Ask, Disconnected, NodeId, NodeMessage, Question, Reply};
 
 use crate::authorizer::Authorizer;
 use crate::challenge::HeldPrograms;
@@ -41,12 +41,15 @@ impl BusListener for Hearing {
             NodeMessage::Calls(calls) => self.authorizer.count_calls(&calls),
             NodeMessage::Ask(Ask { number, question }) => {
                 let (authorizer, held) = (Arc::clone(&self.authorizer), Arc::clone(&self.held));
-                let challenger = Arc::clone(&self.challenger);
+                let (challenger, disconnector) = (Arc::clone(&self.challenger), Arc::clone(&self.disconnector));
                 self.asker.answer(from, number, move || match question {
                     Question::Ticket(question) => Reply::Ticket(authorizer.answer_ticket(&question)),
                     Question::Proof(proof) => Reply::Proof(authorizer.answer_proof(&proof)),
                     Question::Program(program) => Reply::Program(held.take_by_text(&program.handle)),
                     Question::Challenge(order) => Reply::Challenge(challenger.order_here(order.connection)),
+                    Question::Disconnect(order) => {
+                        Reply::Disconnect(Disconnected { closed: disconnector.disconnect_here(&order) as u64 })
+                    }
                     Question::Unknown => Reply::NotUnderstood,
                 });
             }

@@ -114,7 +114,7 @@ async fn start(number: u8, exchange: &Arc<LocalExchange>, registry: &Arc<MemoryR
     let calls = ForeignCalls::new(CALLS_PER_MINUTE, bus.clone(), metrics.clone());
     let authorizer = Arc::new(Authorizer::new(&AuthorizerSettings::default(), parts).telling_owners(calls.clone()));
     tokio::spawn(calls.unwrap().run());
-    let disconnector = Disconnector::new(id, live.clone(), keeper.clone(), registry.clone(), bus.clone());
+    let disconnector = Disconnector::new(id, live.clone(), keeper.clone(), registry.clone(), bus.clone(), asker.clone());
     let (disconnector, publisher) = (Arc::new(disconnector), Publisher::new(hub.clone(), bus.clone(), metrics.clone()));
     let (authorizer_of, disconnector_of) = (authorizer.clone(), disconnector.clone());
     let challenger = Arc::new(Challenger::new(id, live.clone(), registry.clone(), asker.clone()));

@@ -135,6 +135,7 @@ impl Node {
             keeper.clone(),
             Arc::clone(&attached.registry),
             Arc::clone(&attached.bus),
+            Arc::clone(&asker),
         ));
         let registry = Arc::clone(&attached.registry);
         let challenger = Arc::new(Challenger::new(node, Arc::clone(&live), registry, Arc::clone(&asker)));
@@ -148,6 +149,7 @@ impl Node {
             publisher.clone(),
             Arc::clone(&disconnector),
             Arc::clone(&challenger),
+            identity::issuer_names(&settings.identity),
             cors.clone(),
             body_max,
         );
