@@ -146,7 +146,9 @@ impl Management {
         let order = match self.admit(request, body).await? {
             DisconnectRequest { connection: Some(id), principal: None, issuer: None } => Disconnect::Connection(id),
             DisconnectRequest { connection: None, principal: Some(subject), issuer } => {
-                self.check_issuer(issuer.as_deref())?;
+                if let Some(refusal) = issuer.as_deref().and_then(|issuer| self.refuse_issuer(issuer)) {
+                    return Err(refusal);
+                }
                 Disconnect::Principal(PrincipalName { subject, issuer })
             }
             _ => return Err(bad_request("name either `connection`, or `principal` and perhaps its `issuer`")),
@@ -162,12 +164,12 @@ impl Management {
     }
 
     /// A name that no token can carry would close nothing, and look as if nobody were connected.
-    fn check_issuer(&self, issuer: Option<&str>) -> Result<(), HttpResponse> {
-        if issuer.is_none_or(|issuer| self.issuers.iter().any(|known| known == issuer)) {
-            return Ok(());
+    fn refuse_issuer(&self, issuer: &str) -> Option<HttpResponse> {
+        if self.issuers.iter().any(|known| known == issuer) {
+            return None;
         }
         let known = if self.issuers.is_empty() { "none".to_owned() } else { self.issuers.join(", ") };
-        Err(bad_request(&format!("`issuer`: this node accepts tokens of no issuer of that name; those it does: {known}")))
+        Some(bad_request(&format!("`issuer`: this node accepts tokens of no issuer of that name; those it does: {known}")))
     }
 
     /// Has a verified native client challenged again, whichever node owns it. What comes of it shows in its connection.
