@@ -4,6 +4,9 @@ use countersign_tests::cluster::{Cluster, ClusterPlan};
 use countersign_tests::{Node, eventually, http};
 use serde_json::json;
 
+/// Calls after which a further challenge must have come, also if a minute ended meanwhile: many times the bounds that are set here.
+const ENOUGH: u32 = 3_000;
+
 /// Asks a node to challenge a connection again: the status, and what is said to be wrong.
 async fn order(node: &Node, connection: &str) -> (u16, String) {
     let answer = node.manage("/api/v1/challenge", &json!({ "connection": connection })).await;
@@ -77,6 +80,7 @@ async fn calls_count_whichever_nodes_decide_on_them() {
             assert_eq!(node.authorize(&busy.id).await.status, 200);
         }
         rounds += 1;
+        assert!(rounds < ENOUGH, "nobody counts them");
     }
     assert!(rounds > 140, "challenged after {rounds} calls on each of two nodes");
     let challenge = busy.event("challenge").await;
@@ -109,8 +113,10 @@ async fn tickets_that_are_taken_at_their_word_count_and_proofs_count_once() {
         let proof = socket.prove(&ticket, "GET", "api.example/orders", counter);
         assert_eq!(about("?mode=proof").proof(&ticket, &proof).send().await.status, 200);
     }
-    let mut ticket = ticket;
+    let (mut ticket, mut rounds) = (ticket, 0);
     while issued(&cluster, 0, "calls").await < 0.5 {
+        rounds += 1;
+        assert!(rounds < ENOUGH, "nobody counts them");
         let answer = about("").ticket(&ticket).send().await;
         match answer.status {
             200 => {}
@@ -133,6 +139,10 @@ async fn where_calls_bring_no_challenge_nothing_is_told() {
     let cluster = ClusterPlan::new().nodes(2).start().await;
     let socket = cluster.dial(0).verified().await;
     cluster.all_answer(&socket.id, 200).await;
+    // Three heartbeats take longer than the interval at which owners would be told.
+    let beats = ("countersign_bus_probes_total", [("outcome", "heard")]);
+    let heard = cluster.nodes[1].metrics().await.sum(beats.0, &beats.1);
+    cluster.nodes[1].metric_at_least(beats.0, &beats.1, heard + 3.0).await;
     for outcome in ["told", "unsent", "dropped"] {
         assert!(told(&cluster, 1, outcome).await < 0.5, "{outcome}");
     }
