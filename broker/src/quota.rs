@@ -81,17 +81,21 @@ impl PerMinute {
     ///
     /// `minute` is asked for only where there is a limit; minutes count from anywhere, and their lower 32 bits tell them apart.
     pub fn passes(&self, minute: impl FnOnce() -> u64) -> bool {
+        self.passes_by(1, minute)
+    }
+
+    /// Counts so many more at once. True for exactly one step of a minute: the first that ends above the limit.
+    pub fn passes_by(&self, more: u32, minute: impl FnOnce() -> u64) -> bool {
         if self.limit == 0 {
             return false;
         }
         let minute = minute() << 32;
-        let next = |seen: u64| {
-            let count = if seen & !u64::from(u32::MAX) == minute { seen & u64::from(u32::MAX) } else { 0 };
-            minute | (count + 1).min(u32::MAX.into())
-        };
-        let before = self.seen.fetch_update(Ordering::AcqRel, Ordering::Acquire, |seen| Some(next(seen)));
-        let count = |seen: u64| next(seen) & u64::from(u32::MAX);
-        before.is_ok_and(|seen| count(seen) == u64::from(self.limit) + 1)
+        let count = |seen: u64| if seen & !u64::from(u32::MAX) == minute { seen & u64::from(u32::MAX) } else { 0 };
+        let next = |count: u64| (count + u64::from(more)).min(u32::MAX.into());
+        let step = |seen: u64| Some(minute | next(count(seen)));
+        let before = self.seen.fetch_update(Ordering::AcqRel, Ordering::Acquire, step).map(count);
+        let limit = u64::from(self.limit);
+        before.is_ok_and(|count| count <= limit && next(count) > limit)
     }
 }
 
@@ -120,6 +124,16 @@ mod tests {
         assert_eq!(told(8), [false, false, true, false, false]);
         assert!(!busy.passes(|| 9) && !busy.passes(|| 9) && !busy.passes(|| 10));
         assert!(!PerMinute::new(0).passes(|| panic!("no clock is read without a limit")));
+    }
+
+    #[test]
+    fn a_step_that_crosses_the_limit_is_told_once_a_minute() {
+        let busy = PerMinute::new(10);
+        let told = |minute, steps: &[u32]| steps.iter().map(|more| busy.passes_by(*more, || minute)).collect::<Vec<_>>();
+        assert_eq!(told(7, &[4, 6, 0, 5, 5]), [false, false, false, true, false]);
+        assert_eq!(told(8, &[u32::MAX, u32::MAX, 1]), [true, false, false]);
+        assert_eq!(told(9, &[10]), [false]);
+        assert!(busy.passes(|| 9), "single ones count with them");
     }
 
     #[test]

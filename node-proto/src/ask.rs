@@ -2,6 +2,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::read;
+use crate::{ConnectionId, Disconnect};
 
 /// A question from one node to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub enum Question {
     Proof(ProofQuestion),
     /// The program of a frame, once. To the node that a handle names.
     Program(ProgramQuestion),
+    /// Challenge a connection again. To the node that owns it.
+    Challenge(ChallengeQuestion),
+    /// Close connections, and say how many there were.
+    Disconnect(Disconnect),
     /// One of a newer node, to be answered with [`Reply::NotUnderstood`].
     Unknown,
 }
@@ -43,6 +48,10 @@ pub enum Reply {
     Proof(OwnerVerdict),
     /// To [`Question::Program`]: the program, if it is still there.
     Program(Option<String>),
+    /// To [`Question::Challenge`].
+    Challenge(ChallengeVerdict),
+    /// To [`Question::Disconnect`].
+    Disconnect(Disconnected),
     /// The node does not know such questions, or its answer is one that this node does not know.
     NotUnderstood,
 }
@@ -72,6 +81,56 @@ pub struct ProofQuestion {
 pub struct ProgramQuestion {
     /// The handle's text.
     pub handle: String,
+}
+
+/// Which connection a server wants challenged again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChallengeQuestion {
+    /// Its id.
+    pub connection: ConnectionId,
+}
+
+/// What became of an order to close connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disconnected {
+    /// How many the node that was asked closed by it: those that were open and its own.
+    pub closed: u64,
+}
+
+/// What became of an order to challenge a connection again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "&str")]
+pub enum ChallengeVerdict {
+    /// Its client is challenged, or was being challenged already.
+    Ordered,
+    /// No such connection is open on the node that was asked.
+    ConnectionUnknown,
+    /// It is open, and no verified one of a native client: others are not challenged again.
+    NotPossible,
+    /// A verdict of a newer node.
+    Unknown,
+}
+
+impl ChallengeVerdict {
+    /// Every verdict, with its name on the wire; never reused.
+    const NAMES: [(Self, &'static str); 4] = [
+        (Self::Ordered, "ordered"),
+        (Self::ConnectionUnknown, "connection_unknown"),
+        (Self::NotPossible, "not_possible"),
+        (Self::Unknown, "unknown"),
+    ];
+}
+
+impl From<String> for ChallengeVerdict {
+    fn from(name: String) -> Self {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map_or(Self::Unknown, |(verdict, _)| *verdict)
+    }
+}
+
+impl From<ChallengeVerdict> for &'static str {
+    fn from(verdict: ChallengeVerdict) -> Self {
+        ChallengeVerdict::NAMES.iter().find(|(known, _)| *known == verdict).map_or("unknown", |(_, name)| name)
+    }
 }
 
 /// The owner's word on a ticket or a proof. Every verdict but [`OwnerVerdict::Good`] is a refusal.
@@ -135,6 +194,8 @@ mod kind {
     pub(super) const TICKET: &str = "ticket";
     pub(super) const PROOF: &str = "proof";
     pub(super) const PROGRAM: &str = "program";
+    pub(super) const CHALLENGE: &str = "challenge";
+    pub(super) const DISCONNECT: &str = "disconnect";
     pub(super) const UNKNOWN: &str = "unknown";
 }
 
@@ -146,6 +207,8 @@ impl Ask {
             Question::Ticket(body) => enclosed(self.number, kind::TICKET, body),
             Question::Proof(body) => enclosed(self.number, kind::PROOF, body),
             Question::Program(body) => enclosed(self.number, kind::PROGRAM, body),
+            Question::Challenge(body) => enclosed(self.number, kind::CHALLENGE, body),
+            Question::Disconnect(body) => enclosed(self.number, kind::DISCONNECT, body),
             Question::Unknown => enclosed(self.number, kind::UNKNOWN, &()),
         }
     }
@@ -157,6 +220,8 @@ impl Answer {
             Reply::Ticket(body) => enclosed(self.number, kind::TICKET, body),
             Reply::Proof(body) => enclosed(self.number, kind::PROOF, body),
             Reply::Program(body) => enclosed(self.number, kind::PROGRAM, body),
+            Reply::Challenge(body) => enclosed(self.number, kind::CHALLENGE, body),
+            Reply::Disconnect(body) => enclosed(self.number, kind::DISCONNECT, body),
             Reply::NotUnderstood => enclosed(self.number, kind::UNKNOWN, &()),
         }
     }
@@ -168,6 +233,8 @@ impl Enclosed {
             kind::TICKET => Question::Ticket(read(&self.b)?),
             kind::PROOF => Question::Proof(read(&self.b)?),
             kind::PROGRAM => Question::Program(read(&self.b)?),
+            kind::CHALLENGE => Question::Challenge(read(&self.b)?),
+            kind::DISCONNECT => Question::Disconnect(read(&self.b)?),
             _ => Question::Unknown,
         };
         Ok(Ask { number: self.i, question })
@@ -178,6 +245,8 @@ impl Enclosed {
             kind::TICKET => Reply::Ticket(read(&self.b)?),
             kind::PROOF => Reply::Proof(read(&self.b)?),
             kind::PROGRAM => Reply::Program(read(&self.b)?),
+            kind::CHALLENGE => Reply::Challenge(read(&self.b)?),
+            kind::DISCONNECT => Reply::Disconnect(read(&self.b)?),
             _ => Reply::NotUnderstood,
         };
         Ok(Answer { number: self.i, reply })

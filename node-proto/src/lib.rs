@@ -19,10 +19,13 @@ mod message;
 mod slot;
 mod wire;
 
-pub use ask::{Answer, Ask, OwnerVerdict, ProgramQuestion, ProofQuestion, Question, Reply, TicketQuestion};
+pub use ask::{
+    Answer, Ask, ChallengeQuestion, ChallengeVerdict, Disconnected, OwnerVerdict, ProgramQuestion, ProofQuestion, Question,
+    Reply, TicketQuestion,
+};
 pub use channel::{ChannelName, ChannelNameError};
 pub use id::{ConnectionId, Generation, IdError, NodeId};
 pub use layout::{Layout, PrefixError, Topic};
-pub use message::{Disconnect, Invalidate, NodeMessage, Payload, Post, PrincipalName, Publication};
+pub use message::{Calls, Disconnect, Invalidate, NodeMessage, Payload, Post, PrincipalName, Publication};
 pub use slot::{SLOTS, slot_of};
 pub use wire::{DecodeError, Decoded, EncodeError, EncodedBody, Envelope, Message, VERSION, decode};

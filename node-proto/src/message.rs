@@ -109,6 +109,13 @@ pub enum Invalidate {
     All,
 }
 
+/// Calls that were allowed in the name of connections of the node that is told, which did not hear of them otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calls {
+    /// How many for which connection, since this was last said. One that the receiver does not own is to be skipped.
+    pub calls: Vec<(ConnectionId, u32)>,
+}
+
 /// Everything that nodes tell each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeMessage {
@@ -120,6 +127,8 @@ pub enum NodeMessage {
     Disconnect(Disconnect),
     /// Forget decisions.
     Invalidate(Invalidate),
+    /// Calls to be counted.
+    Calls(Calls),
     /// A question to one node.
     Ask(Ask),
     /// The answer to a question.

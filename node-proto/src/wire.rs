@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ask::Enclosed;
-use crate::{Disconnect, Invalidate, NodeId, NodeMessage, Post, Publication};
+use crate::{Calls, Disconnect, Invalidate, NodeId, NodeMessage, Post, Publication};
 
 /// The version that this code speaks. The map of the envelope stays readable for every later one.
 pub const VERSION: u16 = 1;
@@ -134,6 +134,7 @@ impl Message {
             Self::Node(NodeMessage::Post(body)) => (kind::POST, rmp_serde::to_vec_named(body)),
             Self::Node(NodeMessage::Disconnect(body)) => (kind::DISCONNECT, rmp_serde::to_vec_named(body)),
             Self::Node(NodeMessage::Invalidate(body)) => (kind::INVALIDATE, rmp_serde::to_vec_named(body)),
+            Self::Node(NodeMessage::Calls(body)) => (kind::CALLS, rmp_serde::to_vec_named(body)),
             Self::Node(NodeMessage::Ask(body)) => (kind::ASK, rmp_serde::to_vec_named(&body.enclose()?)),
             Self::Node(NodeMessage::Answer(body)) => (kind::ANSWER, rmp_serde::to_vec_named(&body.enclose()?)),
             Self::Heartbeat { beat } => (kind::HEARTBEAT, rmp_serde::to_vec_named(&Beat { beat: *beat })),
@@ -189,6 +190,7 @@ mod kind {
     pub(super) const POST: &str = "post";
     pub(super) const DISCONNECT: &str = "disconnect";
     pub(super) const INVALIDATE: &str = "invalidate";
+    pub(super) const CALLS: &str = "calls";
     pub(super) const ASK: &str = "ask";
     pub(super) const ANSWER: &str = "answer";
     pub(super) const HEARTBEAT: &str = "heartbeat";
@@ -202,6 +204,7 @@ fn body(kind: &str, bytes: &[u8]) -> Result<Option<Message>, DecodeError> {
         kind::POST => Message::Node(NodeMessage::Post(read::<Post>(bytes)?)),
         kind::DISCONNECT => Message::Node(NodeMessage::Disconnect(read::<Disconnect>(bytes)?)),
         kind::INVALIDATE => Message::Node(NodeMessage::Invalidate(read::<Invalidate>(bytes)?)),
+        kind::CALLS => Message::Node(NodeMessage::Calls(read::<Calls>(bytes)?)),
         kind::ASK => Message::Node(NodeMessage::Ask(read::<Enclosed>(bytes)?.ask()?)),
         kind::ANSWER => Message::Node(NodeMessage::Answer(read::<Enclosed>(bytes)?.answer()?)),
         kind::HEARTBEAT => Message::Heartbeat { beat: read::<Beat>(bytes)?.beat },

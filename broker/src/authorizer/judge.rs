@@ -3,10 +3,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use async_trait::async_trait;
-use countersign_node_proto::{ConnectionId, Invalidate, NodeId};
+use countersign_node_proto::{Calls, ConnectionId, Invalidate, NodeId};
 
 use super::cache::{CacheSettings, ConnectionCache, Known};
 use super::call::Asked;
+use super::calls::ForeignCalls;
 use super::decision::{Identity, Refused, Shown, agree, bearer, credential, id_suffices, judge_known, judge_live, sole};
 use super::demand::Demand;
 use super::suspects::Suspects;
@@ -84,6 +85,8 @@ pub struct Authorizer {
     pub(super) parts: AuthorizerParts,
     pub(super) cache: Arc<ConnectionCache>,
     pub(super) suspects: Suspects,
+    /// Calls that owners must be told of; none where nobody counts them.
+    calls: Option<Arc<ForeignCalls>>,
     header: HeaderName,
     registry_timeout: Duration,
 }
@@ -107,7 +110,13 @@ impl Authorizer {
         // What other nodes said before this one heard them is not known: a ticket from before may be of a closed connection.
         let suspects = Suspects::default();
         suspects.doubt_all(parts.tickets.now_ms());
-        Self { parts, cache, suspects, header, registry_timeout }
+        Self { parts, cache, suspects, calls: None, header, registry_timeout }
+    }
+
+    /// Has the owners of connections told how many calls this node allows in their name.
+    #[must_use]
+    pub fn telling_owners(self, calls: Option<Arc<ForeignCalls>>) -> Self {
+        Self { calls, ..self }
     }
 
     /// Decides on a call. Reads no clock of the caller's, and nothing of the request beside the credentials and, for a
@@ -138,6 +147,17 @@ impl Authorizer {
         self.cache.forget_all();
     }
 
+    /// Counts calls that another node allowed in the name of connections of this one.
+    pub fn count_calls(&self, Calls { calls }: &Calls) {
+        let now = unix_now();
+        for (id, calls) in calls {
+            // One that closed meanwhile, or never was this node's, counts for nothing.
+            if let Some(connection) = self.parts.live.get(*id) {
+                connection.called_elsewhere(*calls, now);
+            }
+        }
+    }
+
     /// What is remembered.
     #[must_use]
     pub fn cache(&self) -> &ConnectionCache {
@@ -158,10 +178,7 @@ impl Authorizer {
     async fn decide_later(&self, wait: Wait<'_>) -> Decision {
         match wait {
             Wait::Id(id, value) => {
-                let judged = self.load_twice(id).await.and_then(|known| {
-                    let known = judge_known(known.as_deref(), unix_now())?;
-                    id_suffices(known.mode).map(|()| known.headers.clone())
-                });
+                let judged = self.load_twice(id).await.and_then(|known| self.judge_known_id(id, known.as_deref()));
                 Decision::on_id(judged, value, DecisionSource::Registry)
             }
             Wait::Ticket(foreign) => self.judge_foreign(*foreign).await,
@@ -220,9 +237,22 @@ impl Authorizer {
             return Some((judged, DecisionSource::Owner));
         }
         let known = self.cache.get(id)?;
-        let judged = judge_known(known.as_deref(), unix_now());
-        let judged = judged.and_then(|known| id_suffices(known.mode).map(|()| known.headers.clone()));
-        Some((judged, DecisionSource::Cache))
+        Some((self.judge_known_id(id, known.as_deref()), DecisionSource::Cache))
+    }
+
+    /// A call was allowed in the name of a connection whose owner was not asked: one that was asked counts it itself.
+    pub(super) fn called(&self, owner: NodeId, connection: ConnectionId) {
+        if let Some(calls) = &self.calls {
+            calls.note(owner, connection);
+        }
+    }
+
+    /// Judges by what is known of a connection of another node a call that showed its id alone.
+    fn judge_known_id(&self, id: ConnectionId, known: Option<&Known>) -> Result<Arc<IdentityHeaders>, Refused> {
+        let known = judge_known(known, unix_now())?;
+        id_suffices(known.mode)?;
+        self.called(known.node, id);
+        Ok(known.headers.clone())
     }
 
     /// Asks the registry.

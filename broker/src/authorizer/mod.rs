@@ -8,10 +8,12 @@
 //! - [`demand`]: what a path asks a call to show, and how a question raises it.
 //! - [`tickets`]: calls that show a ticket, with or without a proof; [`suspects`]: which tickets may not be taken at their word.
 //! - [`call`]: which call a decision is about.
+//! - [`calls`]: the calls that were allowed without asking the owner, which is told how many.
 //! - [`http`]: the endpoint that a reverse proxy asks, and the resources that the node protects itself.
 
 pub mod cache;
 pub mod call;
+mod calls;
 pub mod decision;
 pub mod demand;
 pub mod http;
@@ -20,6 +22,7 @@ mod suspects;
 mod tickets;
 
 pub use cache::{CacheSettings, ConnectionCache, Known, LoadError};
+pub use calls::ForeignCalls;
 #[cfg(test)]
 pub(crate) use judge::tests;
 

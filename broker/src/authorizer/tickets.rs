@@ -63,6 +63,7 @@ impl Authorizer {
         }
         let remembered = self.stands(&claims);
         if remembered == Some(Ok(())) && proof.is_none() {
+            self.called(claims.owner, claims.connection);
             let verdict = Ok(self.identity(&claims, None));
             return Ok(Decision { verdict, source: DecisionSource::Ticket, mode: Some(mode) });
         }
@@ -104,6 +105,9 @@ impl Authorizer {
             && let Some(told) = self.ask_about_ticket(ticket, claims).await
         {
             return (told, DecisionSource::Peer);
+        }
+        if judged.is_ok() {
+            self.called(claims.owner, claims.connection);
         }
         (judged, source)
     }

@@ -1,5 +1,6 @@
 //! What every bus must do, whatever it is made of. Each implementation's tests call [`run`].
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -52,6 +53,10 @@ pub(crate) async fn run(attach: impl AsyncFn(NodeId, Arc<dyn BusListener>) -> Ar
     a_message_to_one_node_reaches_only_that_node(&nodes, &ids, &ears).await;
     a_publication_reaches_subscribed_nodes_only(&nodes, &ears).await;
     order_is_kept_from_one_sender(&nodes, &ears).await;
+    for (node, id) in nodes.iter().zip(ids) {
+        let others: HashSet<_> = ids.into_iter().filter(|other| *other != id).collect();
+        assert_eq!(node.peers().into_iter().collect::<HashSet<_>>(), others, "whoever was heard is known");
+    }
     assert!(nodes.iter().all(|node| node.silence() < PATIENCE), "a bus that works is not silent");
     assert!(ears.iter().all(|ear| ear.gaps() == 0), "nothing was lost");
 }

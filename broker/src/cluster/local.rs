@@ -3,7 +3,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_node_proto::{Answer, Ask, ChannelName, NodeId, NodeMessage, Payload, Publication, Question, Reply};
+use countersign_node_proto::{
+    Answer, Ask, Calls, ChannelName, ConnectionId, NodeId, NodeMessage, Payload, Publication, Question, Reply,
+};
 use tokio::sync::Notify;
 
 use super::{Bus, BusListener, BusUnavailable};
@@ -127,6 +129,10 @@ impl Bus for LocalBus {
         }
     }
 
+    fn peers(&self) -> Vec<NodeId> {
+        self.exchange.nodes().keys().copied().filter(|node| *node != self.node).collect()
+    }
+
     fn silence(&self) -> Duration {
         // A call within the process cannot be deaf.
         Duration::ZERO
@@ -205,6 +211,7 @@ fn cost(message: &NodeMessage) -> usize {
             NodeMessage::Ask(Ask { question: Question::Ticket(question), .. }) => question.ticket.len(),
             NodeMessage::Ask(Ask { question: Question::Program(program), .. }) => program.handle.len(),
             NodeMessage::Answer(Answer { reply: Reply::Program(Some(program)), .. }) => program.len(),
+            NodeMessage::Calls(Calls { calls }) => calls.len() * size_of::<(ConnectionId, u32)>(),
             NodeMessage::Disconnect(_) | NodeMessage::Invalidate(_) | NodeMessage::Ask(_) | NodeMessage::Answer(_) => 0,
         }
 }

@@ -71,6 +71,11 @@ pub trait Bus: Send + Sync + 'static {
         self.silence()
     }
 
+    /// The other nodes that were heard lately; none where nobody knows.
+    fn peers(&self) -> Vec<NodeId> {
+        Vec::new()
+    }
+
     /// Has this node been heard lately, so that its lease surely lives? What is remembered of the connections of one that
     /// has not must be looked up again: it may have died without a word. True where nodes cannot die one by one.
     fn hears(&self, node: NodeId) -> bool {

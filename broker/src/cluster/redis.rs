@@ -175,6 +175,10 @@ impl Bus for RedisBus {
         echoing.map(|shard| shard.proof().silence(Instant::now())).fold(self.silence(), Duration::max)
     }
 
+    fn peers(&self) -> Vec<NodeId> {
+        self.shared.peers().heard_lately(Instant::now())
+    }
+
     fn hears(&self, node: NodeId) -> bool {
         self.shared.peers().hears(node, Instant::now())
     }

@@ -120,7 +120,8 @@ impl Default for WorkSettings {
 pub struct AgainSettings {
     /// It sent more messages than this within a minute. 0: however many.
     pub messages_per_minute: u32,
-    /// More calls than this were allowed in its name within a minute, by the node that owns it. 0: however many.
+    /// More calls than this were allowed in its name within a minute, by whichever nodes. 0: however many, and none is counted. The
+    /// same on all nodes.
     pub calls_per_minute: u32,
     /// So long after it was last verified, drawn from the upper half. 0: never. Otherwise at least 60.
     pub every_seconds: Seconds,

@@ -10,7 +10,7 @@ use super::claims::ClaimRules;
 use super::jwks::RemoteKeys;
 use super::key_table::VerifyingKey;
 use super::keys::SigningKeys;
-use crate::config::{IssuerSettings, PoolSettings};
+use crate::config::{IdentitySettings, IssuerSettings, PoolSettings};
 use crate::telemetry::IssuerKind;
 
 /// Shortest accepted HMAC secret in bytes: as long as the hash (RFC 7518, section 3.2).
@@ -94,6 +94,13 @@ impl Issuer {
         };
         Ok(Self { iss: settings.issuer.clone(), rules, keys, kind: IssuerKind::External })
     }
+}
+
+/// Names of the issuers whose tokens these settings accept, as [`super::Principal::issuer`] has them.
+#[must_use]
+pub fn issuer_names(settings: &IdentitySettings) -> Vec<String> {
+    let pool = settings.pool.enabled.then(|| POOL_NAME.to_owned());
+    pool.into_iter().chain(settings.issuers.iter().map(|issuer| issuer.name.clone())).collect()
 }
 
 /// Name of the node's own pool in [`super::Principal::issuer`].

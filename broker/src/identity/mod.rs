@@ -65,6 +65,7 @@ use hasher::Hasher;
 use http::Endpoints;
 use issue::{TokenIssuer, pool_issuer, token_life_max};
 use issuers::Issuer;
+pub use issuers::issuer_names;
 use jwks::{Fetcher, JwksTiming, RemoteKeys};
 use revocation::{RevocationFeed, RevocationListener, RevokedGenerations};
 use store::RefreshRules;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
-use countersign_node_proto::{ChannelName, ConnectionId, Disconnect, Payload, PrincipalName, Publication};
+use countersign_node_proto::{ChallengeVerdict, ChannelName, ConnectionId, Disconnect, Payload, PrincipalName, Publication};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -11,11 +11,10 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::api_keys::ApiKeys;
+use super::challenge::Challenger;
 use super::disconnect::Disconnector;
 use crate::edge::{Cors, refuse};
 use crate::hub::{PublishError, Publisher};
-use crate::registry::ConnectionState;
-use crate::telemetry::AgainCause;
 
 /// Where a key may stand beside `Authorization: Bearer`.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -25,6 +24,9 @@ pub struct Management {
     keys: ApiKeys,
     publisher: Publisher,
     disconnector: Arc<Disconnector>,
+    challenger: Arc<Challenger>,
+    /// Names of the issuers whose tokens this node accepts.
+    issuers: Vec<String>,
     cors: Cors,
     body_max_bytes: usize,
 }
@@ -66,10 +68,12 @@ impl Management {
         keys: ApiKeys,
         publisher: Publisher,
         disconnector: Arc<Disconnector>,
+        challenger: Arc<Challenger>,
+        issuers: Vec<String>,
         cors: Cors,
         body_max_bytes: usize,
     ) -> Arc<Self> {
-        Arc::new(Self { keys, publisher, disconnector, cors, body_max_bytes })
+        Arc::new(Self { keys, publisher, disconnector, challenger, issuers, cors, body_max_bytes })
     }
 
     /// Adds the endpoints to an application: the administrative one, and the public one if it is configured so.
@@ -142,6 +146,9 @@ impl Management {
         let order = match self.admit(request, body).await? {
             DisconnectRequest { connection: Some(id), principal: None, issuer: None } => Disconnect::Connection(id),
             DisconnectRequest { connection: None, principal: Some(subject), issuer } => {
+                if let Some(refusal) = issuer.as_deref().and_then(|issuer| self.refuse_issuer(issuer)) {
+                    return Err(refusal);
+                }
                 Disconnect::Principal(PrincipalName { subject, issuer })
             }
             _ => return Err(bad_request("name either `connection`, or `principal` and perhaps its `issuer`")),
@@ -156,17 +163,28 @@ impl Management {
         }
     }
 
-    /// Has a verified native client of this node challenged again. What comes of it shows in its connection.
+    /// A name that no token can carry would close nothing, and look as if nobody were connected.
+    fn refuse_issuer(&self, issuer: &str) -> Option<HttpResponse> {
+        if self.issuers.iter().any(|known| known == issuer) {
+            return None;
+        }
+        let known = if self.issuers.is_empty() { "none".to_owned() } else { self.issuers.join(", ") };
+        Some(bad_request(&format!("`issuer`: this node accepts tokens of no issuer of that name; those it does: {known}")))
+    }
+
+    /// Has a verified native client challenged again, whichever node owns it. What comes of it shows in its connection.
     async fn challenge(&self, request: &HttpRequest, body: web::Payload) -> Result<HttpResponse, HttpResponse> {
         let ChallengeRequest { connection } = self.admit(request, body).await?;
-        let live = self.disconnector.live().get(connection);
-        let live = live.filter(|live| live.state() == ConnectionState::Verified && live.bound().is_some());
-        let Some(live) = live else {
-            let message = "this node has no such connection of a native client that is verified: ask the node that owns it";
-            return Err(refuse(StatusCode::NOT_FOUND, "connection_unknown", message));
+        let message = match self.challenger.order(connection).await {
+            Ok(ChallengeVerdict::Ordered) => return Ok(HttpResponse::Accepted().json(json!({}))),
+            Ok(ChallengeVerdict::NotPossible) => "only a native client that is verified can be challenged again",
+            Ok(ChallengeVerdict::ConnectionUnknown | ChallengeVerdict::Unknown) => "no such connection is open on any node",
+            Err(error) => {
+                let message = format!("it may not have been ordered, and may be ordered again: {error}");
+                return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "cluster_unavailable", &message));
+            }
         };
-        live.mailbox.challenge(AgainCause::Server);
-        Ok(HttpResponse::Accepted().json(json!({})))
+        Err(refuse(StatusCode::NOT_FOUND, "connection_unknown", message))
     }
 
     /// Adds what a page needs to read the answer.

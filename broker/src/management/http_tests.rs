@@ -3,12 +3,12 @@ use std::sync::Mutex;
 
 use actix_web::test::{self, TestRequest};
 use actix_web::{App, body};
-use countersign_node_proto::{Generation, NodeId};
+use countersign_node_proto::{Ask, Disconnected, Generation, NodeId, NodeMessage, Question, Reply};
 use serde_json::{Map, Value};
 
 use super::*;
 use crate::close::CloseReason;
-use crate::cluster::{LocalBus, LocalExchange};
+use crate::cluster::{Asker, BusListener, LocalBus, LocalExchange};
 use crate::config::OriginPolicy;
 use crate::edge::OriginList;
 use crate::hub::{Dialect, Hub, Outbox, Shard};
@@ -30,6 +30,35 @@ impl Mailbox for Noting {
         self.0.lock().unwrap().push(reason);
     }
     fn cut(&self) {}
+}
+
+/// Hears answers to what the bench's node asked.
+struct Answered(Arc<Asker>);
+
+impl BusListener for Answered {
+    fn heard(&self, from: NodeId, message: NodeMessage) {
+        if let NodeMessage::Answer(answer) = message {
+            self.0.answered(from, answer);
+        }
+    }
+    fn gap(&self) {}
+}
+
+/// Another node, which gives one answer to whatever it is asked, and notes all that it hears.
+struct Answering {
+    asker: Arc<Asker>,
+    reply: Mutex<Option<Reply>>,
+    heard: Mutex<Vec<NodeMessage>>,
+}
+
+impl BusListener for Answering {
+    fn heard(&self, from: NodeId, message: NodeMessage) {
+        self.heard.lock().unwrap().push(message.clone());
+        if let (NodeMessage::Ask(ask), Some(reply)) = (message, self.reply.lock().unwrap().clone()) {
+            self.asker.answer(from, ask.number, move || reply);
+        }
+    }
+    fn gap(&self) {}
 }
 
 struct Bench {
@@ -55,10 +84,14 @@ fn bench() -> Bench {
     let shard = hub.attach();
     shard.start();
     let keeper = RegistryKeeper::new(registry.clone(), bus.clone());
-    let disconnector = Arc::new(Disconnector::new(node(1), live.clone(), keeper, registry.clone(), bus.clone()));
+    let asker = Asker::new(bus.clone(), std::time::Duration::from_millis(200), metrics.clone());
+    let disconnector = Arc::new(Disconnector::new(node(1), live.clone(), keeper, registry.clone(), bus.clone(), asker.clone()));
+    let challenger = Arc::new(Challenger::new(node(1), live.clone(), registry.clone(), asker.clone()));
+    bus.listen(Arc::new(Answered(asker)));
     let cors = Cors::new(Arc::new(OriginList::new(Vec::new(), OriginPolicy::Refuse, OriginPolicy::Refuse)), "connectionId");
     let publisher = Publisher::new(hub, bus, metrics.clone());
-    let management = Management::new(ApiKeys::parse("secret"), publisher, disconnector, cors, 1_000);
+    let issuers = vec!["pool".to_owned(), "another".to_owned()];
+    let management = Management::new(ApiKeys::parse("secret"), publisher, disconnector, challenger, issuers, cors, 1_000);
     Bench { management, live, registry, exchange, shard, metrics, closes: Arc::default() }
 }
 
@@ -89,6 +122,16 @@ impl Bench {
         let connection = Arc::new(LiveConnection::new(id, Generation(1), None, None, Some(Arc::new(principal)), 0, mailbox));
         self.live.insert(connection.clone());
         connection
+    }
+
+    /// A second node of the cluster, whose bus and ear these are.
+    async fn second_node(&self) -> (Arc<LocalBus>, Arc<Answering>) {
+        let there = self.exchange.attach(node(2));
+        let asker = Asker::new(there.clone(), std::time::Duration::from_millis(200), self.metrics.clone());
+        let ear = Arc::new(Answering { asker, reply: Mutex::new(None), heard: Mutex::default() });
+        there.listen(ear.clone());
+        self.registry.renew_lease(node(2), std::time::Duration::from_secs(60)).await.unwrap();
+        (there, ear)
     }
 
     fn subscribe(&self, number: u8) -> Rc<Outbox> {
@@ -174,22 +217,96 @@ async fn disconnect_closes_one_connection_or_all_of_a_principal_at_once() {
 }
 
 #[actix_rt::test]
-async fn disconnect_reaches_other_nodes() {
-    use crate::cluster::conformance::{Ear, eventually};
+async fn disconnect_reaches_other_nodes_and_counts_what_they_say_that_they_closed() {
     let bench = bench();
-    let there = bench.exchange.attach(node(2));
-    let ear = Arc::new(Ear::default());
-    there.listen(ear.clone());
+    let (there, ear) = bench.second_node().await;
     let entry = conformance::entry(7, 2);
-    bench.registry.renew_lease(entry.node, std::time::Duration::from_secs(60)).await.unwrap();
     bench.registry.apply(&[crate::registry::Write::Register(Box::new(entry.clone()))]).await.unwrap();
-    for (order, closed) in [
-        (json!({"connection": entry.id}), 1),
-        (json!({"principal": "ada"}), 1),
-        (json!({"principal": "ada", "issuer": "pool"}), 1),
-        (json!({"principal": "ada", "issuer": "another"}), 0),
+    let by_connection = json!({"connection": entry.id});
+    let [anyones, ours, others] = ["", "pool", "another"].map(|issuer| match issuer {
+        "" => json!({"principal": "ada"}),
+        _ => json!({"principal": "ada", "issuer": issuer}),
+    });
+    let closed = |closed| Some(Reply::Disconnect(Disconnected { closed }));
+    for (order, reply, status, answer) in [
+        (&by_connection, closed(1), 200, json!(1)),
+        (&by_connection, closed(0), 200, json!(0)),
+        (&anyones, closed(3), 200, json!(3)),
+        (&ours, closed(2), 200, json!(2)),
+        (&others, closed(0), 200, json!(0)),
+        // An older node obeys and does not count: what the registry had of it stands in.
+        (&by_connection, Some(Reply::NotUnderstood), 200, json!(1)),
+        (&anyones, Some(Reply::NotUnderstood), 200, json!(1)),
+        (&others, Some(Reply::NotUnderstood), 200, json!(0)),
+        // One that does not answer may not have heard it; it matters where it has such connections.
+        (&by_connection, None, 503, Value::Null),
+        (&anyones, None, 503, Value::Null),
+        (&others, None, 200, json!(0)),
     ] {
-        assert_eq!(bench.call("/api/v1/disconnect", order).await, (200, json!({"closed": closed})));
+        *ear.reply.lock().unwrap() = reply.clone();
+        let counted = matches!(reply, Some(Reply::Disconnect(_)));
+        let (seen, body) = bench.call("/api/v1/disconnect", order.clone()).await;
+        assert_eq!((seen, &body["closed"]), (status, &answer), "{order} {reply:?}: {body}");
+        let told = || ear.heard.lock().unwrap().iter().any(|heard| matches!(heard, NodeMessage::Disconnect(_)));
+        let all = *order != by_connection;
+        // Whatever came of the question, the order itself goes out.
+        crate::cluster::conformance::eventually(async || told() == (all || !counted)).await;
+        ear.heard.lock().unwrap().clear();
     }
-    eventually(async || ear.heard().len() == 4).await;
+    // One that nobody hears any more.
+    *ear.reply.lock().unwrap() = closed(1);
+    there.leave();
+    assert_eq!(bench.call("/api/v1/disconnect", anyones).await.0, 503);
+}
+
+#[actix_rt::test]
+async fn an_issuer_that_nobody_can_be_of_is_told_from_one_of_whom_nobody_is_connected() {
+    let bench = bench();
+    let order = async |issuer: &str| bench.call("/api/v1/disconnect", json!({"principal": "ada", "issuer": issuer})).await;
+    assert_eq!(order("another").await, (200, json!({"closed": 0})));
+    let (status, answer) = order("https://pool.example").await;
+    assert_eq!((status, answer["error"].as_str()), (400, Some("bad_request")));
+    assert!(answer["message"].as_str().unwrap().contains("`issuer`: this node accepts"), "{answer}");
+}
+
+#[actix_rt::test]
+async fn a_further_challenge_is_ordered_of_the_owner_and_counts_only_if_that_confirms_it() {
+    let bench = bench();
+    let (_there, ear) = bench.second_node().await;
+    let entry = conformance::entry(7, 2);
+    let order = async || bench.call("/api/v1/challenge", json!({"connection": entry.id})).await;
+    assert_eq!(order().await.0, 404, "nobody knows it");
+    assert!(ear.heard.lock().unwrap().is_empty(), "so nobody is asked");
+    bench.registry.apply(&[crate::registry::Write::Register(Box::new(entry.clone()))]).await.unwrap();
+    for (reply, status, hint) in [
+        (Some(Reply::Challenge(ChallengeVerdict::Ordered)), 202, ""),
+        (Some(Reply::Challenge(ChallengeVerdict::ConnectionUnknown)), 404, "no such connection"),
+        (Some(Reply::Challenge(ChallengeVerdict::NotPossible)), 404, "native client"),
+        (Some(Reply::Challenge(ChallengeVerdict::Unknown)), 503, "of another version"),
+        (Some(Reply::NotUnderstood), 503, "of another version"),
+        (Some(Reply::Program(None)), 503, "of another version"),
+        (None, 503, "did not answer in time"),
+    ] {
+        *ear.reply.lock().unwrap() = reply.clone();
+        let (seen, answer) = order().await;
+        assert_eq!(seen, status, "{reply:?}: {answer}");
+        assert!(answer["message"].as_str().unwrap_or_default().contains(hint), "{reply:?}: {answer}");
+    }
+    let question = Question::Challenge(countersign_node_proto::ChallengeQuestion { connection: entry.id });
+    let asked = ear
+        .heard
+        .lock()
+        .unwrap()
+        .iter()
+        .all(|heard| matches!(heard, NodeMessage::Ask(Ask { question: of, .. }) if *of == question));
+    assert!(asked, "nothing else was said");
+}
+
+#[actix_rt::test]
+async fn an_open_connection_that_is_not_verified_is_not_looked_for_elsewhere() {
+    let bench = bench();
+    let open = bench.open(1, "ada");
+    let (status, answer) = bench.call("/api/v1/challenge", json!({"connection": open.id})).await;
+    assert_eq!((status, answer["error"].as_str()), (404, Some("connection_unknown")));
+    assert!(answer["message"].as_str().unwrap().contains("native client"), "{answer}");
 }

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use countersign_node_proto::{Ask, NodeId, NodeMessage, Question, Reply};
+use countersign_node_proto::{Ask, Disconnected, NodeId, NodeMessage, Question, Reply};
 
 use crate::authorizer::Authorizer;
 use crate::challenge::HeldPrograms;
 use crate::cluster::{Asker, BusListener};
 use crate::hub::Hub;
-use crate::management::Disconnector;
+use crate::management::{Challenger, Disconnector};
 use crate::registry::LiveConnections;
 
 /// Does what other nodes ask of this one.
@@ -15,6 +15,7 @@ pub(super) struct Hearing {
     pub(super) live: Arc<LiveConnections>,
     pub(super) authorizer: Arc<Authorizer>,
     pub(super) disconnector: Arc<Disconnector>,
+    pub(super) challenger: Arc<Challenger>,
     pub(super) asker: Arc<Asker>,
     pub(super) held: Arc<HeldPrograms>,
 }
@@ -37,12 +38,18 @@ impl BusListener for Hearing {
                 self.disconnector.disconnect_here(&order);
             }
             NodeMessage::Invalidate(what) => self.authorizer.invalidate(&what),
+            NodeMessage::Calls(calls) => self.authorizer.count_calls(&calls),
             NodeMessage::Ask(Ask { number, question }) => {
                 let (authorizer, held) = (Arc::clone(&self.authorizer), Arc::clone(&self.held));
+                let (challenger, disconnector) = (Arc::clone(&self.challenger), Arc::clone(&self.disconnector));
                 self.asker.answer(from, number, move || match question {
                     Question::Ticket(question) => Reply::Ticket(authorizer.answer_ticket(&question)),
                     Question::Proof(proof) => Reply::Proof(authorizer.answer_proof(&proof)),
                     Question::Program(program) => Reply::Program(held.take_by_text(&program.handle)),
+                    Question::Challenge(order) => Reply::Challenge(challenger.order_here(order.connection)),
+                    Question::Disconnect(order) => {
+                        Reply::Disconnect(Disconnected { closed: disconnector.disconnect_here(&order) as u64 })
+                    }
                     Question::Unknown => Reply::NotUnderstood,
                 });
             }

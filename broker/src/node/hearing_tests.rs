@@ -6,10 +6,14 @@ use actix_web::test;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_node_proto::{ChannelName, ConnectionId, Disconnect, Generation, Invalidate, Payload, Post, Publication};
+use countersign_node_proto::{
+    Calls, ChallengeVerdict, ChannelName, ConnectionId, Disconnect, Generation, Invalidate, Payload, Post, Publication,
+};
 
 use super::*;
-use crate::authorizer::{Asked, AuthorizerParts, Decision, Demand, Refused, TokenCheck, TokenProblem, tests::office};
+use crate::authorizer::{
+    Asked, AuthorizerParts, Decision, Demand, ForeignCalls, Refused, TokenCheck, TokenProblem, tests::office,
+};
 use crate::challenge::ProgramHandle;
 use crate::close::CloseReason;
 use crate::cluster::conformance::eventually;
@@ -22,9 +26,12 @@ use crate::identity::{Clock, Principal};
 use crate::registry::{
     Bound, ConnectionState, Entry, LEASE, LeaseKeeper, LiveConnection, Mailbox, MemoryRegistry, PostError, RegistryKeeper,
 };
-use crate::telemetry::{DecisionSource, Metrics};
+use crate::telemetry::{AgainCause, DecisionOutcome, DecisionSource, ForeignCall, Metrics};
 use crate::ticket::tests::Page;
 use crate::ticket::{Call, TicketOffice};
+
+/// More calls than this in a minute bring a further challenge.
+const CALLS_PER_MINUTE: u32 = 1_000;
 
 struct NoTokens;
 
@@ -44,6 +51,9 @@ impl Mailbox for Noting {
         self.0.lock().unwrap().push(format!("{payload:?}"));
         Ok(())
     }
+    fn challenge(&self, cause: AgainCause) {
+        self.0.lock().unwrap().push(format!("challenge: {cause:?}"));
+    }
     fn close(&self, reason: CloseReason) {
         self.0.lock().unwrap().push(format!("{reason:?}"));
     }
@@ -58,6 +68,7 @@ struct Node {
     keeper: RegistryKeeper,
     authorizer: Arc<Authorizer>,
     disconnector: Arc<Disconnector>,
+    challenger: Arc<Challenger>,
     asker: Arc<Asker>,
     held: Arc<HeldPrograms>,
     tickets: Arc<TicketOffice>,
@@ -100,19 +111,23 @@ async fn start(number: u8, exchange: &Arc<LocalExchange>, registry: &Arc<MemoryR
         metrics: metrics.clone(),
         expiry_ends_connection: true,
     };
-    let authorizer = Arc::new(Authorizer::new(&AuthorizerSettings::default(), parts));
-    let disconnector = Disconnector::new(id, live.clone(), keeper.clone(), registry.clone(), bus.clone());
+    let calls = ForeignCalls::new(CALLS_PER_MINUTE, bus.clone(), metrics.clone());
+    let authorizer = Arc::new(Authorizer::new(&AuthorizerSettings::default(), parts).telling_owners(calls.clone()));
+    tokio::spawn(calls.unwrap().run());
+    let disconnector = Disconnector::new(id, live.clone(), keeper.clone(), registry.clone(), bus.clone(), asker.clone());
     let (disconnector, publisher) = (Arc::new(disconnector), Publisher::new(hub.clone(), bus.clone(), metrics.clone()));
     let (authorizer_of, disconnector_of) = (authorizer.clone(), disconnector.clone());
+    let challenger = Arc::new(Challenger::new(id, live.clone(), registry.clone(), asker.clone()));
     bus.listen(Arc::new(Hearing {
         hub,
         live: live.clone(),
         authorizer: authorizer_of,
         disconnector: disconnector_of,
+        challenger: challenger.clone(),
         asker: asker_of,
         held: held.clone(),
     }));
-    Node { id, bus, live, keeper, authorizer, disconnector, asker, held, tickets, shard, publisher, metrics }
+    Node { id, bus, live, keeper, authorizer, disconnector, challenger, asker, held, tickets, shard, publisher, metrics }
 }
 
 impl Node {
@@ -120,7 +135,7 @@ impl Node {
     async fn open(&self, number: u8) -> (Arc<LiveConnection>, Noting) {
         let (id, generation, noting) = (ConnectionId::from_bytes([number; 16]), Generation(1), Noting::default());
         let connection = LiveConnection::new(id, generation, None, None, None, 0, Box::new(noting.clone()));
-        let connection = Arc::new(connection);
+        let connection = Arc::new(connection.challenged_after_calls(CALLS_PER_MINUTE));
         self.live.insert(connection.clone());
         self.keeper.register(Entry {
             id,
@@ -216,6 +231,82 @@ async fn posts_and_disconnects_reach_the_owner() {
 }
 
 #[actix_rt::test]
+async fn a_further_challenge_is_ordered_through_any_node() {
+    let [near, far] = cluster().await;
+    let (connection, noting) = near.open(1).await;
+    let told = || noting.0.lock().unwrap().len();
+    assert_eq!(far.challenger.order(connection.id).await, Ok(ChallengeVerdict::NotPossible), "no native client said hello");
+    connection.bind(Bound { key: Page::new().key, mode: Mode::Bearer });
+    for node in [&near, &far] {
+        assert_eq!(node.challenger.order(connection.id).await, Ok(ChallengeVerdict::Ordered));
+    }
+    assert_eq!(*noting.0.lock().unwrap(), ["challenge: Server"; 2]);
+    let nobodys = ConnectionId::from_bytes([9; 16]);
+    assert_eq!(far.challenger.order(nobodys).await, Ok(ChallengeVerdict::ConnectionUnknown));
+    // The registry still has what closed just now; its owner is ahead.
+    connection.advance(ConnectionState::Closed);
+    assert_eq!(far.challenger.order(connection.id).await, Ok(ChallengeVerdict::ConnectionUnknown));
+    near.bus.leave();
+    assert!(far.challenger.order(connection.id).await.is_err(), "its owner is gone: nobody knows");
+    assert_eq!(told(), 2);
+}
+
+/// What a connection was told, once the calls that other nodes counted until now are counted by its owner.
+async fn told_after(far: &Node, noting: &Noting, calls: u64) -> Vec<String> {
+    eventually(async || far.metrics.foreign_calls.of(ForeignCall::Told).get() >= calls).await;
+    // Order is kept: what is posted after the telling is heard after it.
+    let post = Post { connection: ConnectionId::from_bytes([1; 16]), payload: Payload::Text("mark".to_owned()) };
+    far.bus.send(NodeId::from_bytes([1; 8]), NodeMessage::Post(post)).await.unwrap();
+    let mark = r#"Text("mark")"#;
+    eventually(async || noting.0.lock().unwrap().iter().any(|told| told == mark)).await;
+    let mut told = noting.0.lock().unwrap();
+    told.retain(|told| told != mark);
+    told.clone()
+}
+
+#[actix_rt::test]
+async fn calls_that_other_nodes_allow_are_counted_by_the_owner_too() {
+    let [near, far] = cluster().await;
+    let (connection, noting) = near.open(1).await;
+    eventually(async || far.decide(connection.id).await.1 == DecisionSource::Cache).await;
+    // What a node is told of a connection that it does not own counts for nothing.
+    far.authorizer.count_calls(&Calls { calls: vec![(connection.id, u32::MAX)] });
+    let allowed = |node: &Node| node.metrics.decisions.of(DecisionOutcome::Allow).get();
+    while allowed(&near) + allowed(&far) < u64::from(CALLS_PER_MINUTE) {
+        let node = if allowed(&near) < 400 { &near } else { &far };
+        assert_eq!(node.decide(connection.id).await.0, Ok(()));
+    }
+    assert_eq!(told_after(&far, &noting, allowed(&far)).await, [""; 0], "not more than may be");
+    // One more is enough, unless a minute ended meanwhile.
+    eventually(async || {
+        assert_eq!(far.decide(connection.id).await.0, Ok(()));
+        !told_after(&far, &noting, allowed(&far)).await.is_empty()
+    })
+    .await;
+    assert_eq!(*noting.0.lock().unwrap(), ["challenge: Calls"]);
+    assert_eq!(far.metrics.foreign_calls.of(ForeignCall::Told).get(), allowed(&far), "each once");
+}
+
+#[actix_rt::test]
+async fn a_call_that_its_owner_was_asked_about_is_counted_there_alone() {
+    let [near, far] = cluster().await;
+    let page = Signing::on(&near, 1).await;
+    for counter in 1..10 {
+        let decision = far.ask(&page.call(counter), Mode::Proof).await;
+        assert_eq!((decision.verdict.map(|_| ()), decision.source), (Ok(()), DecisionSource::Peer));
+    }
+    // Of these the owner hears nothing otherwise.
+    for counter in 10..15 {
+        assert!(far.ask(&page.call(counter), Mode::Ticket).await.verdict.is_ok());
+    }
+    let (allowed, asked) = (&far.metrics.decisions, &far.metrics.decision_sources);
+    let untold = allowed.of(DecisionOutcome::Allow).get() - asked.of(DecisionSource::Peer).get();
+    assert!((1..=5).contains(&untold), "{untold}");
+    eventually(async || far.metrics.foreign_calls.of(ForeignCall::Told).get() > 0).await;
+    assert_eq!(far.metrics.foreign_calls.of(ForeignCall::Told).get(), untold);
+}
+
+#[actix_rt::test]
 async fn a_gap_forgets_everything_that_was_learned() {
     let [near, far] = cluster().await;
     let (connection, _) = near.open(1).await;
@@ -226,6 +317,7 @@ async fn a_gap_forgets_everything_that_was_learned() {
         live: far.live.clone(),
         authorizer: far.authorizer.clone(),
         disconnector: far.disconnector.clone(),
+        challenger: far.challenger.clone(),
         asker: far.asker.clone(),
         held: far.held.clone(),
     };

@@ -13,7 +13,7 @@ use super::NodeError;
 use super::apps::AppParts;
 use super::backplane::Backplane;
 use super::hearing::Hearing;
-use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, TokenCheck, TokenProblem};
+use crate::authorizer::{AuthorizeEndpoint, Authorizer, AuthorizerParts, ForeignCalls, TokenCheck, TokenProblem};
 use crate::challenge::{Files, HeldPrograms, Issuer, PendingPermits, Signing};
 use crate::close::CloseReason;
 use crate::cluster::{Asker, Bus};
@@ -23,8 +23,8 @@ use crate::frame_page::{FramePage, Programs};
 use crate::gateway::{ConnectionSupervisor, Gateway, SessionConfig};
 use crate::hub::{Hub, Publisher};
 use crate::identity::{self, Clock, Identity, Principal, ProgramKeys, TokenRefusal, TokenVerifier};
-use crate::link::Task;
-use crate::management::{ApiKeys, Disconnector, Management};
+use crate::link::{Task, keep as keep_running};
+use crate::management::{ApiKeys, Challenger, Disconnector, Management};
 use crate::registry::{LeaseKeeper, LiveConnections, RegistryKeeper};
 use crate::telemetry::{Health, Metrics};
 use crate::ticket::TicketOffice;
@@ -110,7 +110,9 @@ impl Node {
             metrics: Arc::clone(&metrics),
             expiry_ends_connection: settings.gateway.token.expiry_ends_connection,
         };
-        let authorizer = Arc::new(Authorizer::new(&settings.authorizer, parts));
+        let calls_max = settings.challenge.again.calls_per_minute;
+        let calls = ForeignCalls::new(calls_max, Arc::clone(&attached.bus), Arc::clone(&metrics));
+        let authorizer = Arc::new(Authorizer::new(&settings.authorizer, parts).telling_owners(calls.clone()));
         let hub_queue_max = settings.gateway.limits.hub_queue_max_bytes;
         let hub = Hub::new(Arc::clone(&attached.bus), hub_queue_max, Arc::clone(&metrics));
         let keeper = RegistryKeeper::new(Arc::clone(&attached.registry), Arc::clone(&attached.bus));
@@ -133,19 +135,31 @@ impl Node {
             keeper.clone(),
             Arc::clone(&attached.registry),
             Arc::clone(&attached.bus),
+            Arc::clone(&asker),
         ));
+        let registry = Arc::clone(&attached.registry);
+        let challenger = Arc::new(Challenger::new(node, Arc::clone(&live), registry, Arc::clone(&asker)));
         if settings.management.api_keys_file.is_none() {
             identity::make_data_folder(&server.data_dir)?;
         }
         let keys = ApiKeys::load(&settings.management, &server.data_dir)?;
         let body_max = server.request_body_max_bytes;
-        let management = Management::new(keys, publisher.clone(), Arc::clone(&disconnector), cors.clone(), body_max);
+        let management = Management::new(
+            keys,
+            publisher.clone(),
+            Arc::clone(&disconnector),
+            Arc::clone(&challenger),
+            identity::issuer_names(&settings.identity),
+            cors.clone(),
+            body_max,
+        );
         let held = Arc::<HeldPrograms>::default();
         attached.listen(Arc::new(Hearing {
             hub: Arc::clone(&hub),
             live: Arc::clone(&live),
             authorizer: Arc::clone(&authorizer),
             disconnector,
+            challenger,
             asker: Arc::clone(&asker),
             held: Arc::clone(&held),
         }));
@@ -195,7 +209,8 @@ impl Node {
         let admin = run(admin_address, edge::serve(admin_spec, move || on_admin.admin()))?;
         health.condition("node").ok();
         let _identity = identity;
-        let maintenance = attached.maintenance();
+        let mut maintenance = attached.maintenance();
+        maintenance.extend(calls.map(|calls| keep_running("foreign calls", move || Arc::clone(&calls).run())));
         let standing = Standing { lease, holding, maintenance };
         Ok(Self {
             settings,

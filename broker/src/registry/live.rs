@@ -156,7 +156,12 @@ impl LiveConnection {
 
     /// A call was allowed in its name. `now` in seconds.
     pub fn called(&self, now: u64) {
-        if self.calls.passes(|| now / 60) {
+        self.called_elsewhere(1, now);
+    }
+
+    /// So many calls were allowed in its name by another node that did not ask. `now` in seconds.
+    pub fn called_elsewhere(&self, calls: u32, now: u64) {
+        if self.calls.passes_by(calls, || now / 60) {
             self.mailbox.challenge(AgainCause::Calls);
         }
     }

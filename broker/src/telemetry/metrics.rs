@@ -136,6 +136,18 @@ label! {
 }
 
 label! {
+    /// What became of calls that were allowed in the name of other nodes' connections, where their owners count calls.
+    pub enum ForeignCall as "outcome" {
+        /// Their owner was told.
+        Told => "told",
+        /// The owner could not be told.
+        Unsent => "unsent",
+        /// Calls of more connections than are counted at a time.
+        Dropped => "dropped",
+    }
+}
+
+label! {
     /// Which way.
     pub enum Direction as "direction" {
         /// From clients.
@@ -379,6 +391,8 @@ pub struct Metrics {
     pub asks: Counters<AskOutcome>,
     /// From a question to its answer.
     pub ask_seconds: Histogram,
+    /// Calls allowed in the name of other nodes' connections, where owners count calls, by what became of the count.
+    pub foreign_calls: Counters<ForeignCall>,
     /// Cache hits.
     pub cache_hits: IntCounter,
     /// Cache misses.
@@ -504,6 +518,11 @@ impl Metrics {
                 "countersign_ask_seconds",
                 "From a question to another node to its answer.",
                 NETWORK_SECONDS,
+            ),
+            foreign_calls: Counters::register(
+                r,
+                "countersign_foreign_calls_total",
+                "Calls allowed in the name of other nodes' connections, where owners count calls, by what became of the count.",
             ),
             decision_seconds: Histograms::register(
                 r,

@@ -10,6 +10,6 @@ pub use health::{Condition, Health, HealthReport, Readiness, configure};
 pub use logging::{LoggingError, init_logging};
 pub use metrics::{
     AgainCause, AskOutcome, AuthOutcome, BusDrop, BusGap, ConnectionStateLabel, CutReason, DecisionOutcome, DecisionSource,
-    Direction, HandshakeOutcome, IssuerKind, LimitHit, Metrics, ModeLabel, ProbeOutcome, RedisCall, RedisLinkLabel,
-    RedisOutcome, TokenOutcome, VerdictLabel,
+    Direction, ForeignCall, HandshakeOutcome, IssuerKind, LimitHit, Metrics, ModeLabel, ProbeOutcome, RedisCall,
+    RedisLinkLabel, RedisOutcome, TokenOutcome, VerdictLabel,
 };

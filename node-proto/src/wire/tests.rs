@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Answer, Ask, ChannelName, ConnectionId, OwnerVerdict, Payload, PrincipalName, ProgramQuestion, ProofQuestion, Question,
-    Reply, TicketQuestion,
+    Answer, Ask, ChallengeQuestion, ChallengeVerdict, ChannelName, ConnectionId, Disconnected, OwnerVerdict, Payload,
+    PrincipalName, ProgramQuestion, ProofQuestion, Question, Reply, TicketQuestion,
 };
 
 const ENVELOPE: Envelope = Envelope { from: NodeId::from_bytes([7; 8]), sequence: 42, sent_at_ms: 1_700_000_000_000 };
@@ -32,7 +32,8 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("invalidate_principal", NodeMessage::Invalidate(Invalidate::Principal("ada".into()))),
         ("invalidate_all", NodeMessage::Invalidate(Invalidate::All)),
         ("disconnect_principal_of_issuer", NodeMessage::Disconnect(Disconnect::Principal(ours.clone()))),
-        ("invalidate_principal_of_issuer", NodeMessage::Invalidate(Invalidate::Principal(ours))),
+        ("invalidate_principal_of_issuer", NodeMessage::Invalidate(Invalidate::Principal(ours.clone()))),
+        ("calls", NodeMessage::Calls(Calls { calls: vec![(id(6), 1), (id(7), 70_000)] })),
         ("ask_ticket", NodeMessage::Ask(Ask { number: 6, question: Question::Ticket(ticket_question()) })),
         ("answer_ticket", NodeMessage::Answer(Answer { number: 6, reply: Reply::Ticket(OwnerVerdict::TicketExpired) })),
         ("ask_proof", NodeMessage::Ask(Ask { number: 7, question: Question::Proof(proof_question()) })),
@@ -40,6 +41,10 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("ask_program", NodeMessage::Ask(Ask { number: 9, question: Question::Program(program_question()) })),
         ("answer_program", NodeMessage::Answer(Answer { number: 9, reply: Reply::Program(Some("AQ".to_owned())) })),
         ("answer_no_program", NodeMessage::Answer(Answer { number: 9, reply: Reply::Program(None) })),
+        ("ask_challenge", NodeMessage::Ask(Ask { number: 10, question: Question::Challenge(challenge_question()) })),
+        ("answer_challenge", NodeMessage::Answer(Answer { number: 10, reply: Reply::Challenge(ChallengeVerdict::Ordered) })),
+        ("ask_disconnect", NodeMessage::Ask(Ask { number: 11, question: Question::Disconnect(Disconnect::Principal(ours)) })),
+        ("answer_disconnect", NodeMessage::Answer(Answer { number: 11, reply: Reply::Disconnect(Disconnected { closed: 2 }) })),
         ("answer_not_understood", NodeMessage::Answer(Answer { number: 8, reply: Reply::NotUnderstood })),
     ];
     let own = [("heartbeat", Message::Heartbeat { beat: 9 }), ("probe", Message::Probe { beat: u64::MAX })];
@@ -61,6 +66,10 @@ fn proof_question() -> ProofQuestion {
 
 fn program_question() -> ProgramQuestion {
     ProgramQuestion { handle: "aGFuZGxl".to_owned() }
+}
+
+fn challenge_question() -> ChallengeQuestion {
+    ChallengeQuestion { connection: id(5) }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -153,6 +162,9 @@ fn unknown_questions_and_answers_are_data() {
     let verdict = rmp_serde::to_vec_named("a_verdict_of_tomorrow").unwrap().into();
     let enclosed = LaterQuestion { i: 3, k: "proof", b: verdict, urgent: true };
     let answer = Answer { number: 3, reply: Reply::Proof(OwnerVerdict::Unknown) };
+    assert_eq!(message(later(VERSION, "answer", &enclosed)), NodeMessage::Answer(answer));
+    let enclosed = LaterQuestion { k: "challenge", ..enclosed };
+    let answer = Answer { number: 3, reply: Reply::Challenge(ChallengeVerdict::Unknown) };
     assert_eq!(message(later(VERSION, "answer", &enclosed)), NodeMessage::Answer(answer));
 }
 

@@ -1,7 +1,7 @@
 //! Many nodes behave as one, and lose neither a socket nor a promise when one of them, Redis, or the way between them is lost.
 //!
 //! A binary of its own: these tests promise times, and must not run beside those that open ten thousand sockets. Each module
-//! holds one promise: any node serves any connection ([`any_node`]), sockets that went leave nothing behind ([`churn`]), namesakes
+//! holds one promise: any node serves any connection ([`any_node`]) and has it challenged again ([`again`]), sockets that went leave nothing behind ([`churn`]), namesakes
 //! of two issuers are kept apart ([`issuers`]), what is closed is denied everywhere ([`revocation`]), a killed node is forgotten
 //! ([`node_loss`]), Redis may go and come back in any state ([`redis_loss`]), or be replaced by its replica ([`failover`]), the slots
 //! of a Redis Cluster may move ([`slots`]), one node may lose its way to it ([`partition`]), a slow one delays nobody
@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(clippy::print_stderr, reason = "tests say what they measured")]
 
+mod again;
 mod any_node;
 mod churn;
 mod failover;

@@ -46,7 +46,7 @@ async fn an_order_to_any_node_ends_all_connections_of_a_principal_on_all_nodes()
     let issuer = countersign_tests::tokens::Issuer::new();
     let cluster = ClusterPlan::new().toml(&issuer.settings()).start().await;
     let mut sockets = Vec::new();
-    for node in 0..3 {
+    for node in [0, 0, 1, 1, 1, 2] {
         for subject in ["ada", "bob"] {
             sockets.push((subject, cluster.dial(node).bearer(&issuer.token(subject, 600)).verified().await));
         }
@@ -56,7 +56,7 @@ async fn an_order_to_any_node_ends_all_connections_of_a_principal_on_all_nodes()
     }
     let order = http::post(&cluster.nodes[2].admin_url("/api/v1/disconnect"), &json!({ "principal": "ada" }));
     let closed = order.header("X-API-Key", &cluster.nodes[2].api_key()).send().await;
-    assert_eq!(closed.status, 200, "{}", closed.text());
+    assert_eq!((closed.status, closed.json()), (200, json!({ "closed": 6 })), "each once, wherever it was");
     for (subject, socket) in &mut sockets {
         if *subject == "ada" {
             assert_eq!(socket.close_code().await, 4410);
@@ -66,6 +66,31 @@ async fn an_order_to_any_node_ends_all_connections_of_a_principal_on_all_nodes()
             cluster.all_answer(&socket.id, 200).await;
         }
     }
+}
+
+#[tokio::test]
+async fn an_order_that_a_node_with_such_connections_does_not_confirm_is_no_success() {
+    let issuer = countersign_tests::tokens::Issuer::new();
+    let mut cluster = ClusterPlan::new().toml(&issuer.settings()).start().await;
+    let mut sockets = Vec::new();
+    for node in 0..3 {
+        sockets.push(cluster.dial(node).bearer(&issuer.token("ada", 600)).verified().await);
+    }
+    for socket in &sockets {
+        cluster.all_answer(&socket.id, 200).await;
+    }
+    cluster.nodes[0].kill();
+    let order = async |subject: &str| cluster.nodes[1].manage("/api/v1/disconnect", &json!({ "principal": subject })).await;
+    assert_eq!(order("bob").await.json(), json!({ "closed": 0 }), "nobody's silence matters who has none of his");
+    let unconfirmed = order("ada").await;
+    assert_eq!(unconfirmed.status, 503, "{}", unconfirmed.text());
+    assert!(unconfirmed.text().contains("cluster_unavailable"), "{}", unconfirmed.text());
+    for socket in &mut sockets[1..] {
+        assert_eq!(socket.close_code().await, 4410, "the others obeyed all the same");
+    }
+    // When its lease has run out, its sockets are nobody's.
+    eventually("it is forgotten", || async { (order("ada").await.status == 200).then_some(()) }).await;
+    assert_eq!(order("ada").await.json(), json!({ "closed": 0 }));
 }
 
 #[tokio::test]

@@ -67,6 +67,11 @@ impl Peers {
         self.peers.get(&node).is_some_and(|peer| now.saturating_duration_since(peer.heard_at) < self.lease / 2)
     }
 
+    /// All nodes of which [`Peers::hears`] is true.
+    pub(super) fn heard_lately(&self, now: Instant) -> Vec<NodeId> {
+        self.peers.keys().copied().filter(|node| self.hears(*node, now)).collect()
+    }
+
     /// Forgets nodes that were silent for longer than their lease; how many are left.
     pub(super) fn living(&mut self, now: Instant) -> usize {
         let lease = self.lease;
@@ -120,6 +125,7 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         assert!(peers.hears(node, at(2_999)));
         assert!(!peers.hears(node, at(3_000)));
+        assert_eq!((peers.heard_lately(at(2_999)), peers.heard_lately(at(3_000))), (vec![node], Vec::new()));
         assert_eq!((peers.living(at(5_999)), peers.living(at(6_000))), (1, 0));
         peers.heard(&envelope(1, 2), Stream::Broadcast, at(7_000));
         peers.listening_anew();
