@@ -537,6 +537,7 @@ var countersign = (() => {
       });
     }
     close() {
+      this.#within(this.#settings.requestTimeoutMs);
       this.#socket.close(1e3);
     }
     /** Nobody is there any more: as good as lost, and not waited for. */

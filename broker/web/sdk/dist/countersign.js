@@ -511,6 +511,7 @@ var Session = class {
     });
   }
   close() {
+    this.#within(this.#settings.requestTimeoutMs);
     this.#socket.close(1e3);
   }
   /** Nobody is there any more: as good as lost, and not waited for. */

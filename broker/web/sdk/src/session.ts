@@ -123,6 +123,8 @@ export class Session {
   }
 
   close(): void {
+    // Nor is the end waited for without end, of a node that is not there to agree to it.
+    this.#within(this.#settings.requestTimeoutMs)
     this.#socket.close(1000)
   }
 

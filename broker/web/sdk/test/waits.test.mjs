@@ -123,6 +123,34 @@ test('closing a socket that only tells an error ends', async (t) => {
   assert.equal((await closing).code, 1006)
 })
 
+test('closing does not wait for a node that is gone', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const { Sockets, connection } = await ready()
+  Sockets.last.close = () => {}
+  const closing = connection.close()
+  t.mock.timers.tick(15_000)
+  assert.equal((await closing).code, 1006)
+})
+
+test('a later challenge whose verdict never comes is not waited for', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const { Sockets, connection } = open()
+  const [socket] = Sockets.made
+  await socket.greet()
+  socket.reply()
+  for (const epoch of [0, 1]) {
+    await socket.challenge(challenge({ epoch }))
+    socket.reply()
+    if (epoch === 0) socket.hear({ event: 'verified', connectionId: ID })
+    t.mock.timers.tick(24_999)
+    await settle()
+    assert.equal(connection.state, 'verified')
+  }
+  t.mock.timers.tick(1)
+  await settle()
+  assert.equal(connection.state, 'waiting')
+})
+
 test('a node that falls silent is given up at every step before the connection is ready', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
   const steps = [

@@ -67,6 +67,8 @@ export class Session {
         });
     }
     close() {
+        // Nor is the end waited for without end, of a node that is not there to agree to it.
+        this.#within(this.#settings.requestTimeoutMs);
         this.#socket.close(1000);
     }
     /** Nobody is there any more: as good as lost, and not waited for. */
