@@ -11,8 +11,11 @@ if (!globalThis.WebSocket) {
   process.exit();
 }
 
-const open = (options) => connect(process.argv[2], { allowInsecure: true, backoff: { first: 1 }, ...options });
+// Silence would end it too, but not within this test: what it shows is that the socket's error does.
+const open = (options) => connect(process.argv[2], { allowInsecure: true, backoff: { first: 1 }, requestTimeoutMs: 3_600_000, ...options });
 const seen = { lost: [] };
+process.on('exit', () => console.log(JSON.stringify(seen)));
+setTimeout(() => process.exit(), 60_000).unref();
 
 const again = open({});
 await new Promise((resolve) => {
@@ -24,6 +27,5 @@ await again.ready(1).catch(({ code }) => (seen.ready = code));
 await again.close();
 
 const { code, closeCode } = await open({ reconnect: false }).closed;
+// After this nothing is left that would keep the process.
 Object.assign(seen, { end: [code, closeCode], closed: await open({}).close() });
-// Nothing is left that would keep the process.
-process.on('exit', () => console.log(JSON.stringify(seen)));
