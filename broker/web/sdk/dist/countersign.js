@@ -116,7 +116,7 @@ function readTapes({ serverNonce, clientNonce, connection, thumbprint, origin, f
     if (bytes2 === null) return new Int32Array(0);
     if (bytes2.length !== length) refuse("tape");
     const view = new DataView(bytes2.buffer, bytes2.byteOffset, length);
-    return Int32Array.from({ length: length / 4 }, (_, word) => view.getInt32(4 * word));
+    return Int32Array.from({ length: length / 4 }, (_, word) => view.getInt32(4 * word, false));
   };
   const words = [tape(serverNonce, 32), tape(clientNonce, 32), tape(connection, 16), tape(thumbprint, 32), units];
   return file ? [...words, tape(file, 32)] : words;
@@ -137,11 +137,11 @@ function decode2(program, tapes) {
   const steps = [];
   for (let at = HEADER; at < program.length; at += 8) {
     const op = operations.get(view.getUint8(at)) ?? refuse("opcode");
-    steps.push(check(tapes, { op, dst: view.getUint8(at + 1), a: view.getUint8(at + 2), b: view.getUint8(at + 3), imm: view.getInt32(at + 4) }));
+    steps.push(check(tapes, { op, dst: view.getUint8(at + 1), a: view.getUint8(at + 2), b: view.getUint8(at + 3), imm: view.getInt32(at + 4, false) }));
   }
   return { steps, lanes: registers.slice(0, LANES) };
 }
-var isNoRegister = (number) => number >>> 0 >= REGISTERS;
+var isNoRegister = (number) => number < 0 || number >= REGISTERS;
 function check(tapes, step) {
   const { op, dst, a, b, imm } = step;
   const isUnary = op > CONST && op < ADD;

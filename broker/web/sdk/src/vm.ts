@@ -74,7 +74,7 @@ function readTapes({ serverNonce, clientNonce, connection, thumbprint, origin, f
     if (bytes === null) return new Int32Array(0)
     if (bytes.length !== length) refuse('tape')
     const view = new DataView(bytes.buffer, bytes.byteOffset, length)
-    return Int32Array.from({ length: length / 4 }, (_, word) => view.getInt32(4 * word))
+    return Int32Array.from({ length: length / 4 }, (_, word) => view.getInt32(4 * word, false))
   }
   const words = [tape(serverNonce, 32), tape(clientNonce, 32), tape(connection, 16), tape(thumbprint, 32), units]
   return file ? [...words, tape(file, 32)] : words
@@ -97,13 +97,13 @@ function decode(program: Uint8Array, tapes: number): { steps: Step[]; lanes: num
   const steps: Step[] = []
   for (let at = HEADER; at < program.length; at += 8) {
     const op = operations.get(view.getUint8(at)) ?? refuse('opcode')
-    steps.push(check(tapes, { op, dst: view.getUint8(at + 1), a: view.getUint8(at + 2), b: view.getUint8(at + 3), imm: view.getInt32(at + 4) }))
+    steps.push(check(tapes, { op, dst: view.getUint8(at + 1), a: view.getUint8(at + 2), b: view.getUint8(at + 3), imm: view.getInt32(at + 4, false) }))
   }
   // The interpreter works under the names of the wire; only where the lanes are has to be known.
   return { steps, lanes: registers.slice(0, LANES) }
 }
 
-const isNoRegister = (number: number): boolean => (number >>> 0) >= REGISTERS
+const isNoRegister = (number: number): boolean => number < 0 || number >= REGISTERS
 
 /** One step, if it is legal: what has no meaning is zero, and what has one is within its range. */
 function check(tapes: number, step: Step): Step {

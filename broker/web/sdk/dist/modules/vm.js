@@ -49,7 +49,7 @@ function readTapes({ serverNonce, clientNonce, connection, thumbprint, origin, f
         if (bytes.length !== length)
             refuse('tape');
         const view = new DataView(bytes.buffer, bytes.byteOffset, length);
-        return Int32Array.from({ length: length / 4 }, (_, word) => view.getInt32(4 * word));
+        return Int32Array.from({ length: length / 4 }, (_, word) => view.getInt32(4 * word, false));
     };
     const words = [tape(serverNonce, 32), tape(clientNonce, 32), tape(connection, 16), tape(thumbprint, 32), units];
     return file ? [...words, tape(file, 32)] : words;
@@ -78,12 +78,12 @@ function decode(program, tapes) {
     const steps = [];
     for (let at = HEADER; at < program.length; at += 8) {
         const op = operations.get(view.getUint8(at)) ?? refuse('opcode');
-        steps.push(check(tapes, { op, dst: view.getUint8(at + 1), a: view.getUint8(at + 2), b: view.getUint8(at + 3), imm: view.getInt32(at + 4) }));
+        steps.push(check(tapes, { op, dst: view.getUint8(at + 1), a: view.getUint8(at + 2), b: view.getUint8(at + 3), imm: view.getInt32(at + 4, false) }));
     }
     // The interpreter works under the names of the wire; only where the lanes are has to be known.
     return { steps, lanes: registers.slice(0, LANES) };
 }
-const isNoRegister = (number) => (number >>> 0) >= REGISTERS;
+const isNoRegister = (number) => number < 0 || number >= REGISTERS;
 /** One step, if it is legal: what has no meaning is zero, and what has one is within its range. */
 function check(tapes, step) {
     const { op, dst, a, b, imm } = step;
