@@ -76,6 +76,46 @@ async fn a_page_that_may_not_change_its_policy_is_verified_in_the_frame() {
 }
 
 #[tokio::test]
+async fn a_frame_that_the_page_took_away_is_made_anew_for_the_next_challenge() {
+    let browser = Browser::start().await;
+    let port = Port::reserve();
+    let node = node_for(&port.origin());
+    let (here, pins) = (node.origin(), pins(&node));
+    // A connection, and another when the window is gone; one whose window goes while it loads.
+    let script = format!(
+        "import {{ connect }} from '{here}/sdk/countersign.js';\
+         import {{ frame }} from '{here}/sdk/frame.js';\
+         const seen = {{ states: [] }}; globalThis.seen = seen;\
+         const forms = [frame('{here}/challenge/frame')];\
+         const verify = async (meanwhile) => {{\
+             const connection = connect('{here}/ws', {{ pins: {pins}, forms, reconnect: false }});\
+             meanwhile?.();\
+             await connection.ready();\
+             seen.states.push(connection.state);\
+             await connection.close();\
+         }};\
+         const windows = () => document.querySelectorAll('iframe');\
+         const takeAway = () => windows().forEach((window) => window.remove());\
+         try {{\
+             await verify();\
+             takeAway();\
+             await verify();\
+             takeAway();\
+             await verify(() => {{\
+                 const observer = new MutationObserver(() => {{ if (windows().length) {{ observer.disconnect(); takeAway() }} }});\
+                 observer.observe(document, {{ childList: true, subtree: true }});\
+             }});\
+             seen.end = windows().length;\
+         }} catch (error) {{ seen.end = `${{error.code}} ${{error.message}}` }}"
+    );
+    let page = strict(&node, port, &script);
+    browser.goto(&format!("{}/", page.origin())).await;
+    browser.until("the page's story ends", "return globalThis.seen?.end").await;
+    let seen = browser.script("return globalThis.seen").await;
+    assert_eq!(seen, json!({ "states": ["verified", "verified", "verified"], "end": 1 }));
+}
+
+#[tokio::test]
 async fn a_page_of_another_origin_cannot_embed_the_frame() {
     let browser = Browser::start().await;
     let port = Port::reserve();

@@ -252,11 +252,33 @@ fn a_program_of_node_js_shows_with_a_socket_and_a_key_of_its_own_what_its_mode_a
     check(&node_for("https://app.example", "proof"), "ticket", "proof", proof, 401);
 }
 
+#[test]
+fn the_socket_that_node_js_has_built_in_ends_with_a_handshake_that_is_refused() {
+    let node = node_for("https://app.example", "ticket");
+    let nowhere = node.origin().replace("http", "ws") + "/nowhere";
+    let seen = told_by_node_js(&["built_in_socket.mjs", &nowhere]);
+    if seen["missing"] == true {
+        eprintln!("SKIPPED: this Node.js has no socket of its own (20.10 is the first that has)");
+        return;
+    }
+    assert_eq!(seen["lost"], json!([[1006, true], [1006, true]]));
+    assert_eq!((&seen["ready"], &seen["end"]), (&json!("timeout"), &json!(["closed", 1006])));
+    assert_eq!(seen["closed"]["code"], 1006);
+}
+
 /// What a program sees that uses the SDK outside of pages; with a mode, it asks for that.
 fn outside_of_pages(node: &Node, mode: &str) -> Value {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/js/sdk_client.mjs");
-    let output =
-        Command::new("node").args([script, &node.origin(), mode]).output().expect("`node` (18 or newer) is on the PATH");
+    told_by_node_js(&["sdk_client.mjs", &node.origin(), mode])
+}
+
+/// What a program of Node.js in `js/` prints.
+fn told_by_node_js(arguments: &[&str]) -> Value {
+    let mut command = Command::new("node");
+    let output = command
+        .args(arguments)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/js"))
+        .output()
+        .expect("`node` is on the PATH");
     let (told, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     serde_json::from_str(&told).unwrap_or_else(|_| panic!("{told}{complaints}"))
 }

@@ -2,7 +2,7 @@
 
 // src/base64url.ts
 function encode(bytes2) {
-  return btoa(String.fromCharCode(...bytes2)).replace(/\W/g, (sign) => ({ "+": "-", "/": "_" })[sign] ?? "");
+  return btoa(String.fromCharCode(...bytes2)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 function decode(text) {
   try {
@@ -57,7 +57,7 @@ var own;
 var counts = /* @__PURE__ */ new WeakMap();
 async function pageKey(supplied) {
   const { subtle } = crypto;
-  if (!subtle) throw new CountersignError("insecure_context", "there is no cryptography for pages that are not secure");
+  if (!subtle) throw new CountersignError("insecure_context", "page is not secure");
   const { privateKey, publicKey } = supplied ?? await (own ??= subtle.generateKey(P256, false, ["sign"]));
   const point = new Uint8Array(await subtle.exportKey("raw", publicKey));
   return {
@@ -214,14 +214,17 @@ function fold(start, tape, by, odd) {
 // src/wire.ts
 var MODES = ["bearer", "ticket", "proof"];
 var SHAPES = {
-  welcome: { connectionId: "string", challenge: "string", subject: "string?", expiresAt: "number?" },
-  challenge: { challenge: "string", epoch: "number", form: "string", nonce: "string", program: "string", answerMs: "number", mode: "string" },
-  ticket: { ticket: "string", nonce: "string", expiresInMs: "number" },
-  verified: { connectionId: "string" },
-  publication: { channel: "string" }
+  welcome: "connectionId challenge subject? #expiresAt?",
+  challenge: "challenge form nonce program mode #epoch #answerMs",
+  ticket: "ticket nonce #expiresInMs",
+  verified: "connectionId",
+  publication: "channel"
 };
 var isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
-var isOf = (kind, value) => kind.endsWith("?") ? value === null || typeof value === kind.slice(0, -1) : typeof value === kind;
+var has = (frame, member) => {
+  const value = frame[member.replace(/\W/g, "")];
+  return typeof value === (member.startsWith("#") ? "number" : "string") || value === null && member.endsWith("?");
+};
 function parse(text) {
   let frame;
   try {
@@ -231,8 +234,8 @@ function parse(text) {
   }
   if (!isObject(frame)) return null;
   if (typeof frame.event === "string") {
-    const shape = Object.hasOwn(SHAPES, frame.event) ? SHAPES[frame.event] : {};
-    return Object.entries(shape).every(([name, kind]) => isOf(kind, frame[name])) ? frame : null;
+    const members = Object.hasOwn(SHAPES, frame.event) ? SHAPES[frame.event].split(" ") : [];
+    return members.every((member) => has(frame, member)) ? frame : null;
   }
   const { id, ok, error } = frame;
   const told = isObject(ok) || isObject(error) && typeof error.code === "string" && typeof error.message === "string";
@@ -275,7 +278,8 @@ async function readFile({ path, offset, length }, { origin, files, fetch }) {
     part.set(value.subarray(from, length - at), at + from);
     at += value.length;
   }
-  void reader.cancel();
+  reader.cancel().catch(() => {
+  });
   return sha256(part);
 }
 
@@ -348,17 +352,16 @@ function refuse2(why) {
 // src/backoff.ts
 var Backoff = class {
   #attempts = 0;
-  #first;
-  #max;
+  #options;
   #random;
-  constructor({ first = 500, max = 3e4 }, random) {
-    this.#first = first;
-    this.#max = max;
+  constructor(options, random) {
+    this.#options = options;
     this.#random = random;
   }
   /** The next pause. A hint of the node is waited for in full, with a tenth of jitter: it is spread already. */
   next(hint) {
-    const range = Math.min(this.#max, this.#first * 2 ** Math.min(this.#attempts++, 30));
+    const { first = 500, max = 3e4 } = this.#options;
+    const range = Math.min(max, first * 2 ** Math.min(this.#attempts++, 30));
     return hint === null ? range * (0.5 + this.#random() / 2) : hint * (1 + this.#random() / 10);
   }
   /** A connection lasted: the next pause is the first again. */
@@ -375,7 +378,7 @@ function mayReconnect(code) {
 }
 function retryHint(reason) {
   const found = /reconnect in (\d{1,9}) ms$/.exec(reason);
-  return found ? Math.min(Number(found[1]), HINT_MAX) : null;
+  return found && Math.min(Number(found[1]), HINT_MAX);
 }
 
 // src/page.ts
@@ -407,7 +410,8 @@ async function proof(key, { ticket, nonce }, method, { href }, body) {
 var Queue = class {
   #values = [];
   #waiting = [];
-  #end = null;
+  /** Of a queue that has ended: the error that is still to be told, or null. */
+  #end;
   #max;
   #release;
   /** `release` is called once, when nobody iterates any more. */
@@ -416,39 +420,34 @@ var Queue = class {
     this.#release = release;
   }
   push(value) {
-    if (this.#end) return;
-    const waiting = this.#waiting.shift();
-    if (waiting) return waiting.resolve({ value, done: false });
-    if (this.#values.length < this.#max) {
-      this.#values.push(value);
-      return;
+    if (this.#end !== void 0) return;
+    const take = this.#waiting.shift();
+    if (take) take({ value, done: false });
+    else if (this.#values.push(value) > this.#max) {
+      this.#values = [];
+      this.end(new CountersignError("slow_consumer", `more than ${this.#max} values were not taken`));
     }
-    this.#values = [];
-    this.end(new CountersignError("slow_consumer", `more than ${this.#max} values were not taken`));
   }
-  /** What is queued is still given out, then the end or the error. */
+  /** What is queued is still given out, then the error, once, and the end. */
   end(error = null) {
-    if (this.#end) return;
-    this.#end = { error };
+    if (this.#end !== void 0) return;
+    this.#end = error;
     this.#release();
-    const [first, ...rest] = this.#waiting.splice(0);
-    if (error) {
-      first?.reject(error);
-      if (first) this.#end = { error: null };
-    } else first?.resolve({ value: void 0, done: true });
-    for (const { resolve } of rest) resolve({ value: void 0, done: true });
+    for (const take of this.#waiting.splice(0)) take(this.next());
   }
-  next() {
-    if (this.#values.length > 0) return Promise.resolve({ value: this.#values.shift(), done: false });
-    if (!this.#end) return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
-    const { error } = this.#end;
-    this.#end = { error: null };
-    return error ? Promise.reject(error) : Promise.resolve({ value: void 0, done: true });
+  async next() {
+    if (this.#values.length > 0) return { value: this.#values.shift(), done: false };
+    const error = this.#end;
+    if (error === void 0) return new Promise((resolve) => this.#waiting.push(resolve));
+    this.#end = null;
+    if (error) throw error;
+    return { value: void 0, done: true };
   }
   return() {
     this.#values = [];
     this.end();
-    return Promise.resolve({ value: void 0, done: true });
+    this.#end = null;
+    return this.next();
   }
   [Symbol.asyncIterator]() {
     return this;
@@ -478,6 +477,7 @@ var Session = class {
   #nonce = crypto.getRandomValues(new Uint8Array(32));
   #pending = /* @__PURE__ */ new Map();
   #asked = 0;
+  #timer;
   #hello = "";
   #epoch = -1;
   #ticketEnds = 0;
@@ -489,29 +489,44 @@ var Session = class {
     this.ended = new Promise((resolve) => this.#end = resolve);
     socket.onmessage = ({ data }) => this.#take(data);
     socket.onclose = ({ code, reason }) => this.#closed(code, reason);
-    socket.onerror = () => {
-    };
+    socket.onerror = () => this.#within(0);
+    this.#within(settings.requestTimeoutMs);
   }
   /** Is there something to show for a call? Counted from when a ticket came: nobody's clock has to be right. */
   get canCall() {
     return this.isReady && (this.mode === "bearer" || Date.now() < this.#ticketEnds);
   }
   /** Sends a request; its `ok`. */
-  request(action, members = {}) {
-    if (this.#socket.readyState !== OPEN) return Promise.reject(new CountersignError("closed", "the socket is closed"));
-    if (this.#pending.size >= PENDING_MAX) return Promise.reject(new CountersignError("overloaded", "too many requests wait for replies"));
+  async request(action, members = {}) {
+    if (this.#socket.readyState !== OPEN) throw new CountersignError("closed", "the socket is closed");
+    if (this.#pending.size >= PENDING_MAX) throw new CountersignError("overloaded", "too many requests wait");
     const id = this.#asked += 1;
+    const text = JSON.stringify({ id, action, ...members });
+    if (action === "hello") this.#hello ||= text;
+    this.#listener.heard("frame", { sent: true, text });
+    this.#socket.send(text);
     return new Promise((resolve, reject) => {
       const late = () => this.#settle(id)?.reject(new CountersignError("timeout", `no reply to ${action}`));
       this.#pending.set(id, { resolve, reject, timer: setTimeout(late, this.#settings.requestTimeoutMs) });
-      const text = JSON.stringify({ id, action, ...members });
-      if (action === "hello") this.#hello ||= text;
-      this.#listener.heard("frame", { sent: true, text });
-      this.#socket.send(text);
     });
   }
   close() {
+    this.#within(this.#settings.requestTimeoutMs);
     this.#socket.close(1e3);
+  }
+  /** Nobody is there any more: as good as lost, and not waited for. */
+  abandon() {
+    const socket = this.#socket;
+    socket.onmessage = socket.onclose = null;
+    socket.onerror = () => {
+    };
+    this.close();
+    this.#closed(1006, "no reply");
+  }
+  /** Until it is ready, silence is not waited for longer than this. */
+  #within(ms) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.abandon(), ms);
   }
   #settle(id) {
     const pending = this.#pending.get(id);
@@ -521,12 +536,16 @@ var Session = class {
   }
   #take(data) {
     this.#listener.heard("frame", { sent: false, text: data });
+    if (!this.isReady) this.#within(this.#settings.requestTimeoutMs);
     const frame = parse(data);
     if (frame === null) return this.#fail(new CountersignError("protocol", "no frame of this protocol"));
     if (isReply(frame)) return this.#reply(frame);
     const { event } = frame;
     if (event === "welcome") this.id = frame.connectionId;
-    if (event === "ticket") this.#keep(frame);
+    if (event === "ticket") {
+      this.ticket = frame;
+      this.#ticketEnds = Date.now() + this.ticket.expiresInMs;
+    }
     this.#listener.heard(event, frame);
     if (event === "welcome") void this.#greet(frame);
     if (event === "challenge") void this.#answer(frame);
@@ -543,7 +562,7 @@ var Session = class {
     this.expiresAt = expiresAt;
     await this.#insist(async () => {
       if (challenge === "off") {
-        if (this.mode !== "bearer") throw new Error("without a challenge there are no tickets");
+        if (this.mode !== "bearer") throw new Error("there are no tickets");
         return this.#ready();
       }
       this.key = await pageKey(key);
@@ -556,15 +575,12 @@ var Session = class {
       const { id, key, mode } = this;
       if (!key || challenge.epoch <= this.#epoch) throw new Error("unexpected challenge");
       this.#epoch = challenge.epoch;
+      this.#within(this.#settings.requestTimeoutMs + challenge.answerMs);
       const members = await answer(challenge, { ...this.#settings, mode, key, hello: this.#hello, clientNonce: this.#nonce, connectionId: id });
       this.mode = challenge.mode;
       this.#listener.heard("answer", members);
       await this.request("answer", members);
     });
-  }
-  #keep(ticket) {
-    this.ticket = ticket;
-    this.#ticketEnds = Date.now() + ticket.expiresInMs;
   }
   #verified({ connectionId }) {
     if (connectionId !== this.id) return this.#fail(new CountersignError("protocol", "that is another connection"));
@@ -572,26 +588,19 @@ var Session = class {
     this.#ready();
   }
   #ready() {
+    clearTimeout(this.#timer);
     if (this.isReady) return;
     this.isReady = true;
     this.#listener.ready();
   }
-  /** A step without which there is nothing to be had here. That the socket closed, its close will tell. */
+  /** A step without which there is nothing to be had here. That the socket closed, its close will tell; silence has its own end. */
   async #insist(step) {
     try {
       await step();
     } catch (error) {
-      const { code, message } = error;
-      if (code === "timeout") this.#abandon();
-      else if (code !== "closed") this.#fail(error instanceof CountersignError ? error : new CountersignError("challenge_unsupported", message));
+      const { code, message } = Object(error);
+      if (code !== "closed" && code !== "timeout") this.#fail(error instanceof CountersignError ? error : new CountersignError("challenge_unsupported", message));
     }
-  }
-  /** Nobody is there any more: as good as lost, and not waited for. */
-  #abandon() {
-    this.#socket.onmessage = null;
-    this.#socket.onclose = null;
-    this.close();
-    this.#closed(1006, "no reply");
   }
   #fail(error) {
     this.#listener.failed(error);
@@ -599,6 +608,7 @@ var Session = class {
   }
   #closed(code, reason) {
     this.isReady = false;
+    clearTimeout(this.#timer);
     for (const id of [...this.#pending.keys()]) {
       this.#settle(id)?.reject(new CountersignError("closed", `closed: ${code} ${reason}`, code));
     }
@@ -616,6 +626,9 @@ var Subscription = class {
   #queues = /* @__PURE__ */ new Set();
   #queueMax;
   #end;
+  #ended;
+  /** @internal Has the node answered, or will it not any more? */
+  isSettled = false;
   #settle;
   /** Made by `subscribe`. */
   constructor(channel, queueMax, end) {
@@ -635,6 +648,7 @@ var Subscription = class {
   [Symbol.asyncIterator]() {
     const queue = new Queue(this.#queueMax, () => void this.#queues.delete(queue));
     this.#queues.add(queue);
+    if (this.#ended !== void 0) queue.end(this.#ended);
     return queue;
   }
   /** The same as the connection's `unsubscribe`. */
@@ -643,6 +657,7 @@ var Subscription = class {
   }
   /** @internal */
   accept() {
+    this.isSettled = true;
     this.#settle.resolve();
   }
   /** @internal */
@@ -653,8 +668,9 @@ var Subscription = class {
   }
   /** @internal */
   finish(error) {
+    this.#ended = error;
     if (error) this.#settle.reject(error);
-    else this.#settle.resolve();
+    this.accept();
     for (const queue of [...this.#queues]) queue.end(error);
   }
 };
@@ -663,6 +679,7 @@ var Subscription = class {
 var WAITERS_MAX = 1024;
 var LASTED_MS = 1e4;
 var TIMER_MAX = 2147483647;
+var WAIT_MS = 6e4;
 var Connection = class {
   /** Resolves once, when the connection is closed for good: null where `close` was called. */
   closed;
@@ -673,11 +690,12 @@ var Connection = class {
   #opened = false;
   #hidden = false;
   #tokenRetried = false;
-  #readyAt = 0;
+  #readyAt = Infinity;
   #attempt = 0;
+  /** Of what comes next: the end of the wait for a token, the next attempt, or the refreshment of the token. */
   #timer;
-  #refresh;
-  #waiters = [];
+  /** Each goes on if it can, or ends with the error. */
+  #waiters = /* @__PURE__ */ new Set();
   #url;
   #options;
   #backoff;
@@ -708,9 +726,10 @@ var Connection = class {
   get id() {
     return this.#session?.id ?? null;
   }
-  /** Resolves when requests can be made: the connection is verified, or is never challenged. */
-  async ready() {
-    await this.#whenReady();
+  /** Resolves when requests can be made: the connection is verified, or is never challenged. Ends with `timeout` where that
+   * takes longer than this, or than `readyTimeoutMs` of the options. */
+  async ready(timeoutMs) {
+    await this.#whenReady(isReady, void 0, timeoutMs);
   }
   /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `ticket`, `publication`, `message`,
    * `disconnected`, `error`, `frame` and whatever else the node pushes; call the result to end that. */
@@ -726,9 +745,8 @@ var Connection = class {
     else this.#queues.add(queue);
     return queue;
   }
-  /** Subscribes, and again after every reconnection; resolves when the node has agreed. */
+  /** Subscribes, and again after every reconnection; resolves when the node has agreed, and is given up where it does not in time. */
   async subscribe(channel, handler) {
-    this.#assertOpen();
     let subscription = this.#subscriptions.get(channel);
     if (!subscription) {
       subscription = new Subscription(channel, this.#options.queueMax ?? 1024, () => this.unsubscribe(channel));
@@ -737,9 +755,15 @@ var Connection = class {
     }
     const off = handler && subscription.on(handler);
     try {
+      await this.#whenReady(() => subscription.isSettled);
       await subscription.accepted;
     } catch (error) {
       off?.();
+      if (!subscription.isSettled) {
+        subscription.finish(error);
+        this.unsubscribe(channel).catch(() => {
+        });
+      }
       throw error;
     }
     return subscription;
@@ -750,6 +774,7 @@ var Connection = class {
     if (!subscription) return;
     this.#subscriptions.delete(channel);
     subscription.finish(null);
+    this.#release();
     if (this.#session?.isReady) await this.#session.request("unsubscribe", { channel }).catch(unlessGone);
   }
   /** Publishes a JSON value; with `exclude`, to all but this connection. */
@@ -766,14 +791,15 @@ var Connection = class {
     const { fetch = globalThis.fetch } = this.#options;
     const url = this.#mayShow(input instanceof Request ? input.url : input);
     const request = new Request(input instanceof Request ? input : url, { redirect: "error", ...init });
-    const headers = await this.#headers(mode, request.method, url, () => request.clone().arrayBuffer());
+    const headers = await this.#headers(mode, request.method, url, () => request.clone().arrayBuffer(), request.signal);
     for (const name in headers) request.headers.set(name, headers[name]);
     return fetch(request);
   }
   /** The headers that `fetch` would add, for another client of HTTP. A proof is good once, for this URL, body
    * and method, which is written as `fetch` sends it: `delete` as `DELETE`, `patch` as it is. */
   async headersFor(method, url, body, mode) {
-    return this.#headers(mode, new Request(this.#mayShow(url), { method }).method, this.#mayShow(url), () => new Response(body).arrayBuffer());
+    const target = this.#mayShow(url);
+    return this.#headers(mode, new Request(target, { method }).method, target, () => new Response(body).arrayBuffer());
   }
   #mayShow(url) {
     const base = globalThis.location?.href ?? this.#httpUrl();
@@ -783,14 +809,14 @@ var Connection = class {
     }
     return target;
   }
-  async #headers(least, method, url, body) {
-    const { id, mode, ticket, key } = await this.#whenReady((session) => session.canCall);
+  async #headers(least, method, url, body, signal) {
+    const { id, mode, ticket, key } = await this.#whenReady((session) => session?.canCall, signal);
     if (mode === "bearer") {
       if (least && least !== mode) throw new CountersignError("mode_too_low", "there are no tickets");
       return { [this.#options.header ?? "connectionId"]: id };
     }
     const headers = { "Countersign-Ticket": ticket.ticket };
-    if (least === "proof" || mode === "proof") headers["Countersign-Proof"] = await proof(key, ticket, method, url, await body());
+    if ([least, mode].includes("proof")) headers["Countersign-Proof"] = await proof(key, ticket, method, url, await body());
     return headers;
   }
   /** Closes for good; how the socket ended, or null where there was none. */
@@ -800,34 +826,43 @@ var Connection = class {
     return session ? session.ended : null;
   }
   async #open() {
-    const attempt = this.#attempt += 1;
+    this.#drop();
+    const attempt = this.#attempt;
+    const { token, tokenTimeoutMs = WAIT_MS, WebSocket = globalThis.WebSocket } = this.#options;
+    this.#timer = later(tokenTimeoutMs, () => this.#noToken("no token in time"));
     this.#become("connecting");
     try {
-      const { token, WebSocket = globalThis.WebSocket } = this.#options;
       const value = typeof token === "function" ? await token() : token;
       if (attempt !== this.#attempt) return;
+      clearTimeout(this.#timer);
       this.#opened = false;
       this.#listen(new WebSocket(...this.#target(value)));
     } catch (error) {
       if (attempt !== this.#attempt) return;
-      const { name, message } = error;
-      if (name === "SecurityError") return this.#finish(new CountersignError("insecure_context", message));
-      if (name === "SyntaxError") return this.#finish(new CountersignError("bad_request", message));
-      this.#emit("error", new CountersignError("token_failed", message));
-      this.#wait(null);
+      const { name, message } = Object(error);
+      if (name === "SecurityError") this.#finish(new CountersignError("insecure_context", message));
+      else if (name === "SyntaxError") this.#finish(new CountersignError("bad_request", message));
+      else this.#noToken(message);
     }
+  }
+  #noToken(why) {
+    this.#emit("error", new CountersignError("token_failed", why));
+    this.#wait(null);
   }
   #target(token) {
     const { tokenQuery, tokenPrefix = "countersign.token." } = this.#options;
     const url = new URL(this.#url);
-    if (token !== void 0 && tokenQuery) url.searchParams.set(tokenQuery, token);
-    const inProtocol = token !== void 0 && !tokenQuery;
-    return [url.href, inProtocol ? ["countersign.v1", tokenPrefix + token] : ["countersign.v1"]];
+    const protocols = ["countersign.v1"];
+    if (token !== void 0) {
+      if (tokenQuery) url.searchParams.set(tokenQuery, token);
+      else protocols.push(tokenPrefix + token);
+    }
+    return [url.href, protocols];
   }
   #listen(socket) {
-    const { origin = pageOrigin(), requestTimeoutMs = 15e3, fetch = globalThis.fetch, forms = [], mode, pins, key, files } = this.#options;
+    const { origin = pageOrigin(), requestTimeoutMs = 15e3, fetch = globalThis.fetch, forms = [] } = this.#options;
     const isCurrent = () => this.#session === session;
-    const settings = { origin, host: this.#url.host, mode, key, pins, forms: [VM, ...forms], files, fetch, requestTimeoutMs };
+    const settings = { ...this.#options, origin, host: this.#url.host, forms: [VM, ...forms], fetch, requestTimeoutMs };
     const session = new Session(socket, settings, {
       heard: (name, value) => isCurrent() && this.#heard(name, value),
       ready: () => isCurrent() && this.#ready(session),
@@ -863,19 +898,21 @@ var Connection = class {
       subscription.accept();
     } catch (error) {
       const { code } = error;
-      if (code === "already_subscribed") return subscription.accept();
-      if (code === "closed" || code === "timeout" || this.#subscriptions.get(channel) !== subscription) return;
-      this.#subscriptions.delete(channel);
-      this.#emit("error", error);
-      subscription.finish(error);
+      if (code === "already_subscribed") subscription.accept();
+      else if (code === "timeout") session.abandon();
+      else if (code !== "closed" && this.#subscriptions.get(channel) === subscription) {
+        this.#subscriptions.delete(channel);
+        this.#emit("error", error);
+        subscription.finish(error);
+      }
     }
+    this.#release();
   }
   /** The socket is gone, by itself or by the node. */
   #lost(code, reason) {
-    this.#session = null;
-    clearTimeout(this.#refresh);
-    if (this.#readyAt > 0 && Date.now() - this.#readyAt >= LASTED_MS) this.#backoff.reset();
-    this.#readyAt = 0;
+    this.#drop();
+    if (Date.now() - this.#readyAt >= LASTED_MS) this.#backoff.reset();
+    this.#readyAt = Infinity;
     const again = this.#options.reconnect !== false && (mayReconnect(code) || this.#mayRetryToken(code));
     this.#emit("disconnected", { code, reason, again });
     if (!again) return this.#finish(new CountersignError(MEANINGS[code] ?? "closed", `closed: ${code} ${reason}`, code));
@@ -884,46 +921,40 @@ var Connection = class {
   }
   /** With a token function a refused token is worth one more attempt: the next token is another. */
   #mayRetryToken(code) {
-    const may = code === 4401 && typeof this.#options.token === "function" && !this.#tokenRetried;
-    if (may) this.#tokenRetried = true;
-    return may;
+    if (code !== 4401 || typeof this.#options.token !== "function" || this.#tokenRetried) return false;
+    return this.#tokenRetried = true;
   }
   async #diagnose(attempt) {
     const { fetch = globalThis.fetch } = this.#options;
     if (!await isOriginRefused(this.#httpUrl(), fetch) || attempt !== this.#attempt) return;
-    this.#finish(new CountersignError("origin_refused", "the node does not let pages of this origin connect"));
+    this.#finish(new CountersignError("origin_refused", "the node refuses pages of this origin"));
   }
   #wait(hint) {
+    this.#drop();
     this.#become("waiting");
-    clearTimeout(this.#timer);
-    if (!this.#hidden) this.#timer = setTimeout(() => void this.#open(), this.#backoff.next(hint));
+    if (this.#state === "waiting" && !this.#hidden) this.#timer = later(this.#backoff.next(hint), () => void this.#open());
   }
   #scheduleRefresh(session, expiresAt) {
     const { token } = this.#options;
-    clearTimeout(this.#refresh);
-    if (typeof token !== "function" || expiresAt === null) return;
+    if (this.#session !== session || typeof token !== "function" || expiresAt === null) return;
+    clearTimeout(this.#timer);
     const left = expiresAt * 1e3 - Date.now();
     const pause = Math.max(5e3, left - Math.max(3e4, left / 10));
-    this.#refresh = setTimeout(() => void this.#refreshToken(session, token, expiresAt), Math.min(pause, TIMER_MAX));
+    this.#timer = later(pause, () => void this.#refreshToken(session, token, expiresAt));
   }
   async #refreshToken(session, token, expiresAt) {
     let until = expiresAt;
     try {
       until = (await session.request("refresh", { token: await token() })).expiresAt;
     } catch (error) {
-      this.#emit("error", error instanceof CountersignError ? error : new CountersignError("token_failed", String(error)));
+      if (this.#session === session) this.#emit("error", error instanceof CountersignError ? error : new CountersignError("token_failed", String(error)));
     }
-    if (this.#session === session && typeof until === "number") this.#scheduleRefresh(session, until);
+    if (typeof until === "number") this.#scheduleRefresh(session, until);
   }
   /** A page in the back-forward cache may not hold a socket; shown again, it connects and is verified anew. */
   #onHide = () => {
     this.#hidden = true;
-    this.#attempt += 1;
-    clearTimeout(this.#timer);
-    clearTimeout(this.#refresh);
-    const session = this.#session;
-    this.#session = null;
-    session?.close();
+    this.#drop()?.close();
     this.#become("waiting");
   };
   #onShow = () => {
@@ -933,44 +964,52 @@ var Connection = class {
   };
   #finish(error) {
     if (this.#state === "closed") return;
-    const session = this.#session;
     this.#error = error;
-    this.#session = null;
-    this.#attempt += 1;
-    clearTimeout(this.#timer);
-    clearTimeout(this.#refresh);
+    this.#state = "closed";
     globalThis.removeEventListener?.("pagehide", this.#onHide);
     globalThis.removeEventListener?.("pageshow", this.#onShow);
-    session?.close();
-    const reason = error ?? new CountersignError("aborted", "the connection was closed here");
-    for (const { reject } of this.#waiters.splice(0)) reject(reason);
+    this.#drop()?.close();
+    for (const settle of this.#waiters) settle(this.#gone());
     for (const subscription of this.#subscriptions.values()) subscription.finish(error);
     this.#subscriptions.clear();
     if (error) this.#emit("error", error);
-    this.#become("closed");
+    this.#emit("state", "closed");
     for (const queue of [...this.#queues]) queue.end();
     this.#ended(error);
   }
-  #whenReady(may = (session) => session.isReady) {
+  /** Whatever is under way is not waited for any more; the session, if there was one. */
+  #drop() {
     const session = this.#session;
-    if (session && may(session)) return Promise.resolve(session);
-    if (this.#state === "closed") return Promise.reject(this.#gone());
-    if (this.#waiters.length >= WAITERS_MAX) return Promise.reject(new CountersignError("overloaded", "too many requests wait for the connection"));
-    return new Promise((resolve, reject) => this.#waiters.push({ may, resolve, reject }));
+    this.#session = null;
+    this.#attempt += 1;
+    clearTimeout(this.#timer);
+    return session;
+  }
+  async #whenReady(may = isReady, signal, timeoutMs = this.#options.readyTimeoutMs ?? WAIT_MS) {
+    if (may(this.#session)) return this.#session;
+    if (this.#state === "closed") throw this.#gone();
+    if (this.#waiters.size >= WAITERS_MAX) throw new CountersignError("overloaded", "too many requests wait");
+    return new Promise((resolve, reject) => {
+      const settle = (error) => {
+        if (!error && !may(this.#session)) return;
+        clearTimeout(timer);
+        this.#waiters.delete(settle);
+        if (error) reject(error);
+        else resolve(this.#session);
+      };
+      const timer = later(timeoutMs, () => settle(new CountersignError("timeout", "not ready in time")));
+      const abort = () => settle(new CountersignError("aborted", "ended by the page"));
+      this.#waiters.add(settle);
+      signal?.addEventListener("abort", abort);
+      if (signal?.aborted) abort();
+    });
   }
   /** Those who can go on now, do. */
   #release() {
-    const session = this.#session;
-    for (const waiter of session ? this.#waiters.splice(0) : []) {
-      if (waiter.may(session)) waiter.resolve(session);
-      else this.#waiters.push(waiter);
-    }
-  }
-  #assertOpen() {
-    if (this.#state === "closed") throw this.#gone();
+    for (const settle of this.#waiters) settle();
   }
   #gone() {
-    return this.#error ?? new CountersignError("aborted", "the connection was closed here");
+    return this.#error ?? new CountersignError("aborted", "ended by the page");
   }
   #httpUrl() {
     const url = new URL(this.#url);
@@ -989,6 +1028,10 @@ var Connection = class {
   }
 };
 var MEANINGS = { 4401: "token_invalid", 4403: "challenge_failed", 4408: "challenge_failed" };
+var isReady = (session) => session?.isReady;
+function later(ms, work) {
+  return setTimeout(work, Math.min(ms, TIMER_MAX));
+}
 function guarded(work) {
   try {
     work();

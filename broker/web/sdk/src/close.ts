@@ -14,5 +14,5 @@ export function mayReconnect(code: number): boolean {
 /** The pause that a draining node asks for in its reason, in milliseconds; null where there is none. */
 export function retryHint(reason: string): number | null {
   const found = /reconnect in (\d{1,9}) ms$/.exec(reason)
-  return found ? Math.min(Number(found[1]), HINT_MAX) : null
+  return found && Math.min(Number(found[1]), HINT_MAX)
 }

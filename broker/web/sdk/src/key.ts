@@ -25,7 +25,7 @@ const counts = new WeakMap<CryptoKey, number>()
 /** The page's own key, made when it is first asked for, or one that is supplied. */
 export async function pageKey(supplied?: CryptoKeyPair): Promise<PageKey> {
   const { subtle } = crypto
-  if (!subtle) throw new CountersignError('insecure_context', 'there is no cryptography for pages that are not secure')
+  if (!subtle) throw new CountersignError('insecure_context', 'page is not secure')
   const { privateKey, publicKey } = supplied ?? (await (own ??= subtle.generateKey(P256, false, ['sign'])))
   const point = new Uint8Array(await subtle.exportKey('raw', publicKey))
   return {

@@ -3,8 +3,9 @@ import { CountersignError } from './errors.js'
 /** Values that wait for whoever iterates. Bounded: a consumer that falls behind gets an error instead of old values. */
 export class Queue<T> implements AsyncIterableIterator<T> {
   #values: T[] = []
-  #waiting: Array<{ resolve: (result: IteratorResult<T>) => void; reject: (error: Error) => void }> = []
-  #end: { error: Error | null } | null = null
+  #waiting: Array<(result: IteratorResult<T> | Promise<IteratorResult<T>>) => void> = []
+  /** Of a queue that has ended: the error that is still to be told, or null. */
+  #end: Error | null | undefined
   readonly #max: number
   readonly #release: () => void
 
@@ -15,42 +16,37 @@ export class Queue<T> implements AsyncIterableIterator<T> {
   }
 
   push(value: T): void {
-    if (this.#end) return
-    const waiting = this.#waiting.shift()
-    if (waiting) return waiting.resolve({ value, done: false })
-    if (this.#values.length < this.#max) {
-      this.#values.push(value)
-      return
+    if (this.#end !== undefined) return
+    const take = this.#waiting.shift()
+    if (take) take({ value, done: false })
+    else if (this.#values.push(value) > this.#max) {
+      this.#values = []
+      this.end(new CountersignError('slow_consumer', `more than ${this.#max} values were not taken`))
     }
-    this.#values = []
-    this.end(new CountersignError('slow_consumer', `more than ${this.#max} values were not taken`))
   }
 
-  /** What is queued is still given out, then the end or the error. */
+  /** What is queued is still given out, then the error, once, and the end. */
   end(error: Error | null = null): void {
-    if (this.#end) return
-    this.#end = { error }
+    if (this.#end !== undefined) return
+    this.#end = error
     this.#release()
-    const [first, ...rest] = this.#waiting.splice(0)
-    if (error) {
-      first?.reject(error)
-      if (first) this.#end = { error: null }
-    } else first?.resolve({ value: undefined, done: true })
-    for (const { resolve } of rest) resolve({ value: undefined, done: true })
+    for (const take of this.#waiting.splice(0)) take(this.next())
   }
 
-  next(): Promise<IteratorResult<T>> {
-    if (this.#values.length > 0) return Promise.resolve({ value: this.#values.shift() as T, done: false })
-    if (!this.#end) return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }))
-    const { error } = this.#end
-    this.#end = { error: null }
-    return error ? Promise.reject(error) : Promise.resolve({ value: undefined, done: true })
+  async next(): Promise<IteratorResult<T>> {
+    if (this.#values.length > 0) return { value: this.#values.shift() as T, done: false }
+    const error = this.#end
+    if (error === undefined) return new Promise((resolve) => this.#waiting.push(resolve))
+    this.#end = null
+    if (error) throw error
+    return { value: undefined, done: true }
   }
 
   return(): Promise<IteratorResult<T>> {
     this.#values = []
     this.end()
-    return Promise.resolve({ value: undefined, done: true })
+    this.#end = null
+    return this.next()
   }
 
   [Symbol.asyncIterator](): this {

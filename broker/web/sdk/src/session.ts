@@ -44,11 +44,11 @@ export interface SessionSettings {
   origin: string
   /** The node's, as it was dialed. */
   host: string
-  mode: Mode | undefined
-  key: CryptoKeyPair | undefined
-  pins: string[] | undefined
+  mode?: Mode
+  key?: CryptoKeyPair
+  pins?: string[]
   forms: Form[]
-  files: string | undefined
+  files?: string
   fetch: typeof fetch
   requestTimeoutMs: number
 }
@@ -82,6 +82,7 @@ export class Session {
   readonly #nonce = crypto.getRandomValues(new Uint8Array(32))
   readonly #pending = new Map<number, Pending>()
   #asked = 0
+  #timer: ReturnType<typeof setTimeout> | undefined
   #hello = ''
   #epoch = -1
   #ticketEnds = 0
@@ -94,8 +95,10 @@ export class Session {
     this.ended = new Promise((resolve) => (this.#end = resolve))
     socket.onmessage = ({ data }) => this.#take(data)
     socket.onclose = ({ code, reason }) => this.#closed(code, reason)
-    // What follows an error is a close, and that is heard.
-    socket.onerror = () => {}
+    // What follows an error is a close, and that is heard: at once, and with its code. There are sockets that say no more
+    // than this of a handshake that was refused.
+    socket.onerror = () => this.#within(0)
+    this.#within(settings.requestTimeoutMs)
   }
 
   /** Is there something to show for a call? Counted from when a ticket came: nobody's clock has to be right. */
@@ -104,22 +107,41 @@ export class Session {
   }
 
   /** Sends a request; its `ok`. */
-  request(action: string, members: object = {}): Promise<Record<string, unknown>> {
-    if (this.#socket.readyState !== OPEN) return Promise.reject(new CountersignError('closed', 'the socket is closed'))
-    if (this.#pending.size >= PENDING_MAX) return Promise.reject(new CountersignError('overloaded', 'too many requests wait for replies'))
+  async request(action: string, members: object = {}): Promise<Record<string, unknown>> {
+    if (this.#socket.readyState !== OPEN) throw new CountersignError('closed', 'the socket is closed')
+    if (this.#pending.size >= PENDING_MAX) throw new CountersignError('overloaded', 'too many requests wait')
     const id = (this.#asked += 1)
+    // What cannot be written or sent throws here, and leaves nothing that waits.
+    const text = JSON.stringify({ id, action, ...members })
+    if (action === 'hello') this.#hello ||= text
+    this.#listener.heard('frame', { sent: true, text })
+    this.#socket.send(text)
     return new Promise((resolve, reject) => {
       const late = (): void => this.#settle(id)?.reject(new CountersignError('timeout', `no reply to ${action}`))
       this.#pending.set(id, { resolve, reject, timer: setTimeout(late, this.#settings.requestTimeoutMs) })
-      const text = JSON.stringify({ id, action, ...members })
-      if (action === 'hello') this.#hello ||= text
-      this.#listener.heard('frame', { sent: true, text })
-      this.#socket.send(text)
     })
   }
 
   close(): void {
+    // Nor is the end waited for without end, of a node that is not there to agree to it.
+    this.#within(this.#settings.requestTimeoutMs)
     this.#socket.close(1000)
+  }
+
+  /** Nobody is there any more: as good as lost, and not waited for. */
+  abandon(): void {
+    const socket = this.#socket
+    socket.onmessage = socket.onclose = null
+    // Some throw the errors that nobody hears.
+    socket.onerror = () => {}
+    this.close()
+    this.#closed(1006, 'no reply')
+  }
+
+  /** Until it is ready, silence is not waited for longer than this. */
+  #within(ms: number): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => this.abandon(), ms)
   }
 
   #settle(id: number): Pending | undefined {
@@ -131,12 +153,16 @@ export class Session {
 
   #take(data: unknown): void {
     this.#listener.heard('frame', { sent: false, text: data })
+    if (!this.isReady) this.#within(this.#settings.requestTimeoutMs)
     const frame = parse(data)
     if (frame === null) return this.#fail(new CountersignError('protocol', 'no frame of this protocol'))
     if (isReply(frame)) return this.#reply(frame)
     const { event } = frame
     if (event === 'welcome') this.id = (frame as unknown as Welcome).connectionId
-    if (event === 'ticket') this.#keep(frame as unknown as Ticket)
+    if (event === 'ticket') {
+      this.ticket = frame as unknown as Ticket
+      this.#ticketEnds = Date.now() + this.ticket.expiresInMs
+    }
     this.#listener.heard(event, frame)
     if (event === 'welcome') void this.#greet(frame as unknown as Welcome)
     if (event === 'challenge') void this.#answer(frame as unknown as Challenge)
@@ -155,7 +181,7 @@ export class Session {
     this.expiresAt = expiresAt
     await this.#insist(async () => {
       if (challenge === 'off') {
-        if (this.mode !== 'bearer') throw new Error('without a challenge there are no tickets')
+        if (this.mode !== 'bearer') throw new Error('there are no tickets')
         return this.#ready()
       }
       this.key = await pageKey(key)
@@ -169,16 +195,12 @@ export class Session {
       const { id, key, mode } = this
       if (!key || challenge.epoch <= this.#epoch) throw new Error('unexpected challenge')
       this.#epoch = challenge.epoch
+      this.#within(this.#settings.requestTimeoutMs + challenge.answerMs)
       const members = await answer(challenge, { ...this.#settings, mode, key, hello: this.#hello, clientNonce: this.#nonce, connectionId: id! })
       this.mode = challenge.mode
       this.#listener.heard('answer', members)
       await this.request('answer', members)
     })
-  }
-
-  #keep(ticket: Ticket): void {
-    this.ticket = ticket
-    this.#ticketEnds = Date.now() + ticket.expiresInMs
   }
 
   #verified({ connectionId }: Push): void {
@@ -188,28 +210,20 @@ export class Session {
   }
 
   #ready(): void {
+    clearTimeout(this.#timer)
     if (this.isReady) return
     this.isReady = true
     this.#listener.ready()
   }
 
-  /** A step without which there is nothing to be had here. That the socket closed, its close will tell. */
+  /** A step without which there is nothing to be had here. That the socket closed, its close will tell; silence has its own end. */
   async #insist(step: () => Promise<unknown>): Promise<void> {
     try {
       await step()
     } catch (error) {
-      const { code, message } = error as CountersignError
-      if (code === 'timeout') this.#abandon()
-      else if (code !== 'closed') this.#fail(error instanceof CountersignError ? error : new CountersignError('challenge_unsupported', message))
+      const { code, message } = Object(error)
+      if (code !== 'closed' && code !== 'timeout') this.#fail(error instanceof CountersignError ? error : new CountersignError('challenge_unsupported', message))
     }
-  }
-
-  /** Nobody is there any more: as good as lost, and not waited for. */
-  #abandon(): void {
-    this.#socket.onmessage = null
-    this.#socket.onclose = null
-    this.close()
-    this.#closed(1006, 'no reply')
   }
 
   #fail(error: CountersignError): void {
@@ -219,6 +233,7 @@ export class Session {
 
   #closed(code: number, reason: string): void {
     this.isReady = false
+    clearTimeout(this.#timer)
     for (const id of [...this.#pending.keys()]) {
       this.#settle(id)?.reject(new CountersignError('closed', `closed: ${code} ${reason}`, code))
     }

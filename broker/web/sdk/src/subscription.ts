@@ -14,6 +14,9 @@ export class Subscription implements AsyncIterable<unknown> {
   readonly #queues = new Set<Queue<unknown>>()
   readonly #queueMax: number
   readonly #end: () => Promise<void>
+  #ended: CountersignError | null | undefined
+  /** @internal Has the node answered, or will it not any more? */
+  isSettled = false
   #settle!: { resolve(): void; reject(error: Error): void }
 
   /** Made by `subscribe`. */
@@ -36,6 +39,7 @@ export class Subscription implements AsyncIterable<unknown> {
   [Symbol.asyncIterator](): AsyncIterableIterator<unknown> {
     const queue: Queue<unknown> = new Queue(this.#queueMax, () => void this.#queues.delete(queue))
     this.#queues.add(queue)
+    if (this.#ended !== undefined) queue.end(this.#ended)
     return queue
   }
 
@@ -46,6 +50,7 @@ export class Subscription implements AsyncIterable<unknown> {
 
   /** @internal */
   accept(): void {
+    this.isSettled = true
     this.#settle.resolve()
   }
 
@@ -58,8 +63,9 @@ export class Subscription implements AsyncIterable<unknown> {
 
   /** @internal */
   finish(error: CountersignError | null): void {
+    this.#ended = error
     if (error) this.#settle.reject(error)
-    else this.#settle.resolve()
+    this.accept()
     for (const queue of [...this.#queues]) queue.end(error)
   }
 }

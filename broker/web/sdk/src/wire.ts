@@ -86,22 +86,23 @@ export interface Push {
   [member: string]: unknown
 }
 
-type Kind = 'string' | 'number' | 'object' | 'string?' | 'number?'
-
-/** The members that a known event must have. */
-const SHAPES: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
-  welcome: { connectionId: 'string', challenge: 'string', subject: 'string?', expiresAt: 'number?' },
-  challenge: { challenge: 'string', epoch: 'number', form: 'string', nonce: 'string', program: 'string', answerMs: 'number', mode: 'string' },
-  ticket: { ticket: 'string', nonce: 'string', expiresInMs: 'number' },
-  verified: { connectionId: 'string' },
-  publication: { channel: 'string' },
+/** The members that a known event must have: texts, and numbers after the sign; what ends with `?` may be null. */
+const SHAPES: Readonly<Record<string, string>> = {
+  welcome: 'connectionId challenge subject? #expiresAt?',
+  challenge: 'challenge form nonce program mode #epoch #answerMs',
+  ticket: 'ticket nonce #expiresInMs',
+  verified: 'connectionId',
+  publication: 'channel',
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-const isOf = (kind: Kind, value: unknown): boolean =>
-  kind.endsWith('?') ? value === null || typeof value === kind.slice(0, -1) : typeof value === kind
+/** Has the frame this member of a shape? */
+const has = (frame: Record<string, unknown>, member: string): boolean => {
+  const value = frame[member.replace(/\W/g, '')]
+  return typeof value === (member.startsWith('#') ? 'number' : 'string') || (value === null && member.endsWith('?'))
+}
 
 /** One frame, if it is one. */
 export function parse(text: unknown): Reply | Push | null {
@@ -113,8 +114,8 @@ export function parse(text: unknown): Reply | Push | null {
   }
   if (!isObject(frame)) return null
   if (typeof frame.event === 'string') {
-    const shape = Object.hasOwn(SHAPES, frame.event) ? SHAPES[frame.event]! : {}
-    return Object.entries(shape).every(([name, kind]) => isOf(kind, frame[name])) ? (frame as Push) : null
+    const members = Object.hasOwn(SHAPES, frame.event) ? SHAPES[frame.event]!.split(' ') : []
+    return members.every((member) => has(frame, member)) ? (frame as Push) : null
   }
   const { id, ok, error } = frame
   const told = isObject(ok) || (isObject(error) && typeof error.code === 'string' && typeof error.message === 'string')

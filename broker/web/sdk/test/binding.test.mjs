@@ -231,6 +231,31 @@ test('a part of a file is read where the page lets nodes ask for it, and no byte
   assert.deepEqual(asked, [])
 })
 
+test('a file whose rest cannot be cancelled is read all the same', async () => {
+  const body = () => new ReadableStream({ pull: (c) => c.enqueue(Buffer.from('01234')), cancel: () => Promise.reject(new Error('gone')) })
+  const { socket, hello } = await greeted({ fetch: async () => new Response(body(), { status: 206 }), files: '/assets/' })
+  const frame = challenge({ file: { path: '/assets/app.js', offset: 0, length: 5 } })
+  // A rejection that nobody handles would fail this test.
+  assert.equal(fault(await socket.challenge(frame), { frame, hello, host: HOST, origin: ORIGIN, file: sha256('01234') }), null)
+})
+
+test('a call waits for a ticket no longer than the options say, or its signal', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const { connection } = await verified({ fetch: () => assert.fail('there is no ticket'), readyTimeoutMs: 2000 })
+  const controller = new AbortController()
+  const ended = []
+  for (const init of [{ signal: controller.signal }, {}]) {
+    connection.fetch('https://node.example:8443/', init).catch(({ code }) => ended.push(code))
+  }
+  await settle()
+  controller.abort()
+  await settle()
+  assert.deepEqual(ended, ['aborted'])
+  t.mock.timers.tick(2000)
+  await settle()
+  assert.deepEqual(ended, ['aborted', 'timeout'])
+})
+
 test('in ticket mode a call carries the newest ticket, and waits for one when there is none', async (t) => {
   t.mock.timers.enable({ apis: ['Date'], now: 1_000_000 })
   const calls = []

@@ -1,15 +1,20 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { after, test } from 'node:test'
 import { ID, settle, sockets } from './fake.mjs'
 import { b64u, challenge, fault } from './judge.mjs'
 import { connect } from '../dist/modules/index.js'
 
 const URL_OF_NODE = 'wss://node.example/ws'
 
+const opened = []
+// What is still waited for would keep the process.
+after(() => opened.forEach((connection) => connection.close()))
+
 /** A connection over fake sockets, without jitter. */
 const open = (options = {}) => {
   const Sockets = sockets()
   const connection = connect(URL_OF_NODE, { WebSocket: Sockets, random: () => 1, backoff: { first: 1000 }, ...options })
+  opened.push(connection)
   return { Sockets, connection }
 }
 

@@ -27,10 +27,10 @@ export interface Situation {
     /** The least that calls must show. */
     mode: Mode;
     /** Of nodes; one of them must have signed the program. */
-    pins: string[] | undefined;
+    pins?: string[];
     forms: Form[];
     /** What the paths of files begin with that the node may ask for. */
-    files: string | undefined;
+    files?: string;
     fetch: typeof fetch;
 }
 /** Bytecode, in the interpreter here. */

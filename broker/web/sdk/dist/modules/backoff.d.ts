@@ -8,7 +8,7 @@ export interface BackoffOptions {
 /** Pauses that double, each drawn from the upper half of its range, so that many clients do not come at once. */
 export declare class Backoff {
     #private;
-    constructor({ first, max }: BackoffOptions, random: () => number);
+    constructor(options: BackoffOptions, random: () => number);
     /** The next pause. A hint of the node is waited for in full, with a tenth of jitter: it is spread already. */
     next(hint: number | null): number;
     /** A connection lasted: the next pause is the first again. */

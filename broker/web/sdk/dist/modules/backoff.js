@@ -2,17 +2,16 @@
 /** Pauses that double, each drawn from the upper half of its range, so that many clients do not come at once. */
 export class Backoff {
     #attempts = 0;
-    #first;
-    #max;
+    #options;
     #random;
-    constructor({ first = 500, max = 30_000 }, random) {
-        this.#first = first;
-        this.#max = max;
+    constructor(options, random) {
+        this.#options = options;
         this.#random = random;
     }
     /** The next pause. A hint of the node is waited for in full, with a tenth of jitter: it is spread already. */
     next(hint) {
-        const range = Math.min(this.#max, this.#first * 2 ** Math.min(this.#attempts++, 30));
+        const { first = 500, max = 30_000 } = this.#options;
+        const range = Math.min(max, first * 2 ** Math.min(this.#attempts++, 30));
         return hint === null ? range * (0.5 + this.#random() / 2) : hint * (1 + this.#random() / 10);
     }
     /** A connection lasted: the next pause is the first again. */

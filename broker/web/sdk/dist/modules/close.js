@@ -10,5 +10,5 @@ export function mayReconnect(code) {
 /** The pause that a draining node asks for in its reason, in milliseconds; null where there is none. */
 export function retryHint(reason) {
     const found = /reconnect in (\d{1,9}) ms$/.exec(reason);
-    return found ? Math.min(Number(found[1]), HINT_MAX) : null;
+    return found && Math.min(Number(found[1]), HINT_MAX);
 }

@@ -34,8 +34,12 @@ export interface Options {
     /** Reconnect where the close code lets it. Default: true. */
     reconnect?: boolean;
     backoff?: BackoffOptions;
-    /** Default: 15,000. */
+    /** How long a reply is waited for, and a silent node before the connection is ready. Default: 15,000. */
     requestTimeoutMs?: number;
+    /** How long `ready`, requests, subscriptions and calls wait for a connection or a ticket before they end with `timeout`. Default: 60,000. */
+    readyTimeoutMs?: number;
+    /** How long the token function is waited for before it is asked again; longer where it asks people. Default: 60,000. */
+    tokenTimeoutMs?: number;
     /** Values that wait for one async iterator before it ends with `slow_consumer`. Default: 1,024. */
     queueMax?: number;
     /** Default: the platform's. */
@@ -62,14 +66,15 @@ export declare class Connection {
     get state(): State;
     /** The id of the present socket. A secret as long as that is open. */
     get id(): string | null;
-    /** Resolves when requests can be made: the connection is verified, or is never challenged. */
-    ready(): Promise<void>;
+    /** Resolves when requests can be made: the connection is verified, or is never challenged. Ends with `timeout` where that
+     * takes longer than this, or than `readyTimeoutMs` of the options. */
+    ready(timeoutMs?: number): Promise<void>;
     /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `ticket`, `publication`, `message`,
      * `disconnected`, `error`, `frame` and whatever else the node pushes; call the result to end that. */
     on(type: string, listener: (value: any) => void): () => void;
     /** Everything that happens from now on but frames, until the connection is closed. */
     events(): AsyncIterableIterator<ConnectionEvent>;
-    /** Subscribes, and again after every reconnection; resolves when the node has agreed. */
+    /** Subscribes, and again after every reconnection; resolves when the node has agreed, and is given up where it does not in time. */
     subscribe(channel: string, handler?: Handler): Promise<Subscription>;
     /** Ends a subscription. */
     unsubscribe(channel: string): Promise<void>;

@@ -11,6 +11,8 @@ const WAITERS_MAX = 1024;
 /** A connection that lasted as long was a good one: pauses begin anew. */
 const LASTED_MS = 10_000;
 const TIMER_MAX = 0x7fffffff;
+/** How long others are waited for, if the options do not say. */
+const WAIT_MS = 60_000;
 /** A connection that comes back. */
 export class Connection {
     /** Resolves once, when the connection is closed for good: null where `close` was called. */
@@ -22,11 +24,12 @@ export class Connection {
     #opened = false;
     #hidden = false;
     #tokenRetried = false;
-    #readyAt = 0;
+    #readyAt = Infinity;
     #attempt = 0;
+    /** Of what comes next: the end of the wait for a token, the next attempt, or the refreshment of the token. */
     #timer;
-    #refresh;
-    #waiters = [];
+    /** Each goes on if it can, or ends with the error. */
+    #waiters = new Set();
     #url;
     #options;
     #backoff;
@@ -57,9 +60,10 @@ export class Connection {
     get id() {
         return this.#session?.id ?? null;
     }
-    /** Resolves when requests can be made: the connection is verified, or is never challenged. */
-    async ready() {
-        await this.#whenReady();
+    /** Resolves when requests can be made: the connection is verified, or is never challenged. Ends with `timeout` where that
+     * takes longer than this, or than `readyTimeoutMs` of the options. */
+    async ready(timeoutMs) {
+        await this.#whenReady(isReady, undefined, timeoutMs);
     }
     /** Calls back on `state`, `welcome`, `challenge`, `answer`, `verified`, `ticket`, `publication`, `message`,
      * `disconnected`, `error`, `frame` and whatever else the node pushes; call the result to end that. */
@@ -77,9 +81,8 @@ export class Connection {
             this.#queues.add(queue);
         return queue;
     }
-    /** Subscribes, and again after every reconnection; resolves when the node has agreed. */
+    /** Subscribes, and again after every reconnection; resolves when the node has agreed, and is given up where it does not in time. */
     async subscribe(channel, handler) {
-        this.#assertOpen();
         let subscription = this.#subscriptions.get(channel);
         if (!subscription) {
             subscription = new Subscription(channel, this.#options.queueMax ?? 1024, () => this.unsubscribe(channel));
@@ -89,10 +92,15 @@ export class Connection {
         }
         const off = handler && subscription.on(handler);
         try {
+            await this.#whenReady(() => subscription.isSettled);
             await subscription.accepted;
         }
         catch (error) {
             off?.();
+            if (!subscription.isSettled) {
+                subscription.finish(error);
+                this.unsubscribe(channel).catch(() => { });
+            }
             throw error;
         }
         return subscription;
@@ -104,6 +112,7 @@ export class Connection {
             return;
         this.#subscriptions.delete(channel);
         subscription.finish(null);
+        this.#release();
         // A socket that is gone has no subscriptions.
         if (this.#session?.isReady)
             await this.#session.request('unsubscribe', { channel }).catch(unlessGone);
@@ -122,7 +131,7 @@ export class Connection {
         const { fetch = globalThis.fetch } = this.#options;
         const url = this.#mayShow(input instanceof Request ? input.url : input);
         const request = new Request(input instanceof Request ? input : url, { redirect: 'error', ...init });
-        const headers = await this.#headers(mode, request.method, url, () => request.clone().arrayBuffer());
+        const headers = await this.#headers(mode, request.method, url, () => request.clone().arrayBuffer(), request.signal);
         for (const name in headers)
             request.headers.set(name, headers[name]);
         return fetch(request);
@@ -130,7 +139,8 @@ export class Connection {
     /** The headers that `fetch` would add, for another client of HTTP. A proof is good once, for this URL, body
      * and method, which is written as `fetch` sends it: `delete` as `DELETE`, `patch` as it is. */
     async headersFor(method, url, body, mode) {
-        return this.#headers(mode, new Request(this.#mayShow(url), { method }).method, this.#mayShow(url), () => new Response(body).arrayBuffer());
+        const target = this.#mayShow(url);
+        return this.#headers(mode, new Request(target, { method }).method, target, () => new Response(body).arrayBuffer());
     }
     #mayShow(url) {
         const base = globalThis.location?.href ?? this.#httpUrl();
@@ -140,15 +150,15 @@ export class Connection {
         }
         return target;
     }
-    async #headers(least, method, url, body) {
-        const { id, mode, ticket, key } = await this.#whenReady((session) => session.canCall);
+    async #headers(least, method, url, body, signal) {
+        const { id, mode, ticket, key } = await this.#whenReady((session) => session?.canCall, signal);
         if (mode === 'bearer') {
             if (least && least !== mode)
                 throw new CountersignError('mode_too_low', 'there are no tickets');
             return { [this.#options.header ?? 'connectionId']: id };
         }
         const headers = { 'Countersign-Ticket': ticket.ticket };
-        if (least === 'proof' || mode === 'proof')
+        if ([least, mode].includes('proof'))
             headers['Countersign-Proof'] = await proof(key, ticket, method, url, await body());
         return headers;
     }
@@ -159,41 +169,53 @@ export class Connection {
         return session ? session.ended : null;
     }
     async #open() {
-        const attempt = (this.#attempt += 1);
+        this.#drop();
+        const attempt = this.#attempt;
+        const { token, tokenTimeoutMs = WAIT_MS, WebSocket = globalThis.WebSocket } = this.#options;
+        this.#timer = later(tokenTimeoutMs, () => this.#noToken('no token in time'));
         this.#become('connecting');
         try {
-            const { token, WebSocket = globalThis.WebSocket } = this.#options;
             const value = typeof token === 'function' ? await token() : token;
             // Closed, hidden or begun anew while the token was made.
             if (attempt !== this.#attempt)
                 return;
+            clearTimeout(this.#timer);
             this.#opened = false;
             this.#listen(new WebSocket(...this.#target(value)));
         }
         catch (error) {
             if (attempt !== this.#attempt)
                 return;
-            const { name, message } = error;
+            // Whatever was thrown, even nothing.
+            const { name, message } = Object(error);
             if (name === 'SecurityError')
-                return this.#finish(new CountersignError('insecure_context', message));
-            if (name === 'SyntaxError')
-                return this.#finish(new CountersignError('bad_request', message));
-            this.#emit('error', new CountersignError('token_failed', message));
-            this.#wait(null);
+                this.#finish(new CountersignError('insecure_context', message));
+            else if (name === 'SyntaxError')
+                this.#finish(new CountersignError('bad_request', message));
+            else
+                this.#noToken(message);
         }
+    }
+    #noToken(why) {
+        this.#emit('error', new CountersignError('token_failed', why));
+        this.#wait(null);
     }
     #target(token) {
         const { tokenQuery, tokenPrefix = 'countersign.token.' } = this.#options;
         const url = new URL(this.#url);
-        if (token !== undefined && tokenQuery)
-            url.searchParams.set(tokenQuery, token);
-        const inProtocol = token !== undefined && !tokenQuery;
-        return [url.href, inProtocol ? ['countersign.v1', tokenPrefix + token] : ['countersign.v1']];
+        const protocols = ['countersign.v1'];
+        if (token !== undefined) {
+            if (tokenQuery)
+                url.searchParams.set(tokenQuery, token);
+            else
+                protocols.push(tokenPrefix + token);
+        }
+        return [url.href, protocols];
     }
     #listen(socket) {
-        const { origin = pageOrigin(), requestTimeoutMs = 15_000, fetch = globalThis.fetch, forms = [], mode, pins, key, files } = this.#options;
+        const { origin = pageOrigin(), requestTimeoutMs = 15_000, fetch = globalThis.fetch, forms = [] } = this.#options;
         const isCurrent = () => this.#session === session;
-        const settings = { origin, host: this.#url.host, mode, key, pins, forms: [VM, ...forms], files, fetch, requestTimeoutMs };
+        const settings = { ...this.#options, origin, host: this.#url.host, forms: [VM, ...forms], fetch, requestTimeoutMs };
         const session = new Session(socket, settings, {
             heard: (name, value) => isCurrent() && this.#heard(name, value),
             ready: () => isCurrent() && this.#ready(session),
@@ -234,22 +256,24 @@ export class Connection {
         catch (error) {
             const { code } = error;
             if (code === 'already_subscribed')
-                return subscription.accept();
+                subscription.accept();
             // The next socket will ask again.
-            if (code === 'closed' || code === 'timeout' || this.#subscriptions.get(channel) !== subscription)
-                return;
-            this.#subscriptions.delete(channel);
-            this.#emit('error', error);
-            subscription.finish(error);
+            else if (code === 'timeout')
+                session.abandon();
+            else if (code !== 'closed' && this.#subscriptions.get(channel) === subscription) {
+                this.#subscriptions.delete(channel);
+                this.#emit('error', error);
+                subscription.finish(error);
+            }
         }
+        this.#release();
     }
     /** The socket is gone, by itself or by the node. */
     #lost(code, reason) {
-        this.#session = null;
-        clearTimeout(this.#refresh);
-        if (this.#readyAt > 0 && Date.now() - this.#readyAt >= LASTED_MS)
+        this.#drop();
+        if (Date.now() - this.#readyAt >= LASTED_MS)
             this.#backoff.reset();
-        this.#readyAt = 0;
+        this.#readyAt = Infinity;
         const again = this.#options.reconnect !== false && (mayReconnect(code) || this.#mayRetryToken(code));
         this.#emit('disconnected', { code, reason, again });
         if (!again)
@@ -260,31 +284,31 @@ export class Connection {
     }
     /** With a token function a refused token is worth one more attempt: the next token is another. */
     #mayRetryToken(code) {
-        const may = code === 4401 && typeof this.#options.token === 'function' && !this.#tokenRetried;
-        if (may)
-            this.#tokenRetried = true;
-        return may;
+        if (code !== 4401 || typeof this.#options.token !== 'function' || this.#tokenRetried)
+            return false;
+        return (this.#tokenRetried = true);
     }
     async #diagnose(attempt) {
         const { fetch = globalThis.fetch } = this.#options;
         if (!(await isOriginRefused(this.#httpUrl(), fetch)) || attempt !== this.#attempt)
             return;
-        this.#finish(new CountersignError('origin_refused', 'the node does not let pages of this origin connect'));
+        this.#finish(new CountersignError('origin_refused', 'the node refuses pages of this origin'));
     }
     #wait(hint) {
+        this.#drop();
         this.#become('waiting');
-        clearTimeout(this.#timer);
-        if (!this.#hidden)
-            this.#timer = setTimeout(() => void this.#open(), this.#backoff.next(hint));
+        // A listener may have closed it just now.
+        if (this.#state === 'waiting' && !this.#hidden)
+            this.#timer = later(this.#backoff.next(hint), () => void this.#open());
     }
     #scheduleRefresh(session, expiresAt) {
         const { token } = this.#options;
-        clearTimeout(this.#refresh);
-        if (typeof token !== 'function' || expiresAt === null)
+        if (this.#session !== session || typeof token !== 'function' || expiresAt === null)
             return;
+        clearTimeout(this.#timer);
         const left = expiresAt * 1000 - Date.now();
         const pause = Math.max(5_000, left - Math.max(30_000, left / 10));
-        this.#refresh = setTimeout(() => void this.#refreshToken(session, token, expiresAt), Math.min(pause, TIMER_MAX));
+        this.#timer = later(pause, () => void this.#refreshToken(session, token, expiresAt));
     }
     async #refreshToken(session, token, expiresAt) {
         let until = expiresAt;
@@ -292,20 +316,17 @@ export class Connection {
             until = (await session.request('refresh', { token: await token() })).expiresAt;
         }
         catch (error) {
-            this.#emit('error', error instanceof CountersignError ? error : new CountersignError('token_failed', String(error)));
+            // Of a socket that is gone nobody wants to know.
+            if (this.#session === session)
+                this.#emit('error', error instanceof CountersignError ? error : new CountersignError('token_failed', String(error)));
         }
-        if (this.#session === session && typeof until === 'number')
+        if (typeof until === 'number')
             this.#scheduleRefresh(session, until);
     }
     /** A page in the back-forward cache may not hold a socket; shown again, it connects and is verified anew. */
     #onHide = () => {
         this.#hidden = true;
-        this.#attempt += 1;
-        clearTimeout(this.#timer);
-        clearTimeout(this.#refresh);
-        const session = this.#session;
-        this.#session = null;
-        session?.close();
+        this.#drop()?.close();
         this.#become('waiting');
     };
     #onShow = () => {
@@ -317,54 +338,65 @@ export class Connection {
     #finish(error) {
         if (this.#state === 'closed')
             return;
-        const session = this.#session;
         this.#error = error;
-        this.#session = null;
-        this.#attempt += 1;
-        clearTimeout(this.#timer);
-        clearTimeout(this.#refresh);
+        // Before anybody is told: who waits for something new now must not wait for ever.
+        this.#state = 'closed';
         globalThis.removeEventListener?.('pagehide', this.#onHide);
         globalThis.removeEventListener?.('pageshow', this.#onShow);
-        session?.close();
-        const reason = error ?? new CountersignError('aborted', 'the connection was closed here');
-        for (const { reject } of this.#waiters.splice(0))
-            reject(reason);
+        this.#drop()?.close();
+        for (const settle of this.#waiters)
+            settle(this.#gone());
         for (const subscription of this.#subscriptions.values())
             subscription.finish(error);
         this.#subscriptions.clear();
         if (error)
             this.#emit('error', error);
-        this.#become('closed');
+        this.#emit('state', 'closed');
         for (const queue of [...this.#queues])
             queue.end();
         this.#ended(error);
     }
-    #whenReady(may = (session) => session.isReady) {
+    /** Whatever is under way is not waited for any more; the session, if there was one. */
+    #drop() {
         const session = this.#session;
-        if (session && may(session))
-            return Promise.resolve(session);
+        this.#session = null;
+        this.#attempt += 1;
+        clearTimeout(this.#timer);
+        return session;
+    }
+    async #whenReady(may = isReady, signal, timeoutMs = this.#options.readyTimeoutMs ?? WAIT_MS) {
+        if (may(this.#session))
+            return this.#session;
         if (this.#state === 'closed')
-            return Promise.reject(this.#gone());
-        if (this.#waiters.length >= WAITERS_MAX)
-            return Promise.reject(new CountersignError('overloaded', 'too many requests wait for the connection'));
-        return new Promise((resolve, reject) => this.#waiters.push({ may, resolve, reject }));
+            throw this.#gone();
+        if (this.#waiters.size >= WAITERS_MAX)
+            throw new CountersignError('overloaded', 'too many requests wait');
+        return new Promise((resolve, reject) => {
+            const settle = (error) => {
+                if (!error && !may(this.#session))
+                    return;
+                clearTimeout(timer);
+                this.#waiters.delete(settle);
+                if (error)
+                    reject(error);
+                else
+                    resolve(this.#session);
+            };
+            const timer = later(timeoutMs, () => settle(new CountersignError('timeout', 'not ready in time')));
+            const abort = () => settle(new CountersignError('aborted', 'ended by the page'));
+            this.#waiters.add(settle);
+            signal?.addEventListener('abort', abort);
+            if (signal?.aborted)
+                abort();
+        });
     }
     /** Those who can go on now, do. */
     #release() {
-        const session = this.#session;
-        for (const waiter of session ? this.#waiters.splice(0) : []) {
-            if (waiter.may(session))
-                waiter.resolve(session);
-            else
-                this.#waiters.push(waiter);
-        }
-    }
-    #assertOpen() {
-        if (this.#state === 'closed')
-            throw this.#gone();
+        for (const settle of this.#waiters)
+            settle();
     }
     #gone() {
-        return this.#error ?? new CountersignError('aborted', 'the connection was closed here');
+        return this.#error ?? new CountersignError('aborted', 'ended by the page');
     }
     #httpUrl() {
         const url = new URL(this.#url);
@@ -387,6 +419,11 @@ export class Connection {
     }
 }
 const MEANINGS = { 4401: 'token_invalid', 4403: 'challenge_failed', 4408: 'challenge_failed' };
+const isReady = (session) => session?.isReady;
+/** A timer; one that would be too long for the platform is cut short. */
+function later(ms, work) {
+    return setTimeout(work, Math.min(ms, TIMER_MAX));
+}
 /** A listener's fault is reported as any other, and breaks nothing here. */
 function guarded(work) {
     try {

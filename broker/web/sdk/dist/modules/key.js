@@ -9,7 +9,7 @@ const counts = new WeakMap();
 export async function pageKey(supplied) {
     const { subtle } = crypto;
     if (!subtle)
-        throw new CountersignError('insecure_context', 'there is no cryptography for pages that are not secure');
+        throw new CountersignError('insecure_context', 'page is not secure');
     const { privateKey, publicKey } = supplied ?? (await (own ??= subtle.generateKey(P256, false, ['sign'])));
     const point = new Uint8Array(await subtle.exportKey('raw', publicKey));
     return {

@@ -4,7 +4,7 @@ export declare class Queue<T> implements AsyncIterableIterator<T> {
     /** `release` is called once, when nobody iterates any more. */
     constructor(max: number, release: () => void);
     push(value: T): void;
-    /** What is queued is still given out, then the end or the error. */
+    /** What is queued is still given out, then the error, once, and the end. */
     end(error?: Error | null): void;
     next(): Promise<IteratorResult<T>>;
     return(): Promise<IteratorResult<T>>;

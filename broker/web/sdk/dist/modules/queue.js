@@ -3,7 +3,8 @@ import { CountersignError } from './errors.js';
 export class Queue {
     #values = [];
     #waiting = [];
-    #end = null;
+    /** Of a queue that has ended: the error that is still to be told, or null. */
+    #end;
     #max;
     #release;
     /** `release` is called once, when nobody iterates any more. */
@@ -12,48 +13,41 @@ export class Queue {
         this.#release = release;
     }
     push(value) {
-        if (this.#end)
+        if (this.#end !== undefined)
             return;
-        const waiting = this.#waiting.shift();
-        if (waiting)
-            return waiting.resolve({ value, done: false });
-        if (this.#values.length < this.#max) {
-            this.#values.push(value);
-            return;
+        const take = this.#waiting.shift();
+        if (take)
+            take({ value, done: false });
+        else if (this.#values.push(value) > this.#max) {
+            this.#values = [];
+            this.end(new CountersignError('slow_consumer', `more than ${this.#max} values were not taken`));
         }
-        this.#values = [];
-        this.end(new CountersignError('slow_consumer', `more than ${this.#max} values were not taken`));
     }
-    /** What is queued is still given out, then the end or the error. */
+    /** What is queued is still given out, then the error, once, and the end. */
     end(error = null) {
-        if (this.#end)
+        if (this.#end !== undefined)
             return;
-        this.#end = { error };
+        this.#end = error;
         this.#release();
-        const [first, ...rest] = this.#waiting.splice(0);
-        if (error) {
-            first?.reject(error);
-            if (first)
-                this.#end = { error: null };
-        }
-        else
-            first?.resolve({ value: undefined, done: true });
-        for (const { resolve } of rest)
-            resolve({ value: undefined, done: true });
+        for (const take of this.#waiting.splice(0))
+            take(this.next());
     }
-    next() {
+    async next() {
         if (this.#values.length > 0)
-            return Promise.resolve({ value: this.#values.shift(), done: false });
-        if (!this.#end)
-            return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
-        const { error } = this.#end;
-        this.#end = { error: null };
-        return error ? Promise.reject(error) : Promise.resolve({ value: undefined, done: true });
+            return { value: this.#values.shift(), done: false };
+        const error = this.#end;
+        if (error === undefined)
+            return new Promise((resolve) => this.#waiting.push(resolve));
+        this.#end = null;
+        if (error)
+            throw error;
+        return { value: undefined, done: true };
     }
     return() {
         this.#values = [];
         this.end();
-        return Promise.resolve({ value: undefined, done: true });
+        this.#end = null;
+        return this.next();
     }
     [Symbol.asyncIterator]() {
         return this;

@@ -38,11 +38,11 @@ export interface SessionSettings {
     origin: string;
     /** The node's, as it was dialed. */
     host: string;
-    mode: Mode | undefined;
-    key: CryptoKeyPair | undefined;
-    pins: string[] | undefined;
+    mode?: Mode;
+    key?: CryptoKeyPair;
+    pins?: string[];
     forms: Form[];
-    files: string | undefined;
+    files?: string;
     fetch: typeof fetch;
     requestTimeoutMs: number;
 }
@@ -66,4 +66,6 @@ export declare class Session {
     /** Sends a request; its `ok`. */
     request(action: string, members?: object): Promise<Record<string, unknown>>;
     close(): void;
+    /** Nobody is there any more: as good as lost, and not waited for. */
+    abandon(): void;
 }

@@ -8,6 +8,8 @@ export declare class Subscription implements AsyncIterable<unknown> {
     readonly channel: string;
     /** Settled by the node's first answer. */
     readonly accepted: Promise<void>;
+    /** @internal Has the node answered, or will it not any more? */
+    isSettled: boolean;
     /** Made by `subscribe`. */
     constructor(channel: string, queueMax: number, end: () => Promise<void>);
     /** Calls back with every publication from now on; call the result to end that. */

@@ -8,6 +8,9 @@ export class Subscription {
     #queues = new Set();
     #queueMax;
     #end;
+    #ended;
+    /** @internal Has the node answered, or will it not any more? */
+    isSettled = false;
     #settle;
     /** Made by `subscribe`. */
     constructor(channel, queueMax, end) {
@@ -27,6 +30,8 @@ export class Subscription {
     [Symbol.asyncIterator]() {
         const queue = new Queue(this.#queueMax, () => void this.#queues.delete(queue));
         this.#queues.add(queue);
+        if (this.#ended !== undefined)
+            queue.end(this.#ended);
         return queue;
     }
     /** The same as the connection's `unsubscribe`. */
@@ -35,6 +40,7 @@ export class Subscription {
     }
     /** @internal */
     accept() {
+        this.isSettled = true;
         this.#settle.resolve();
     }
     /** @internal */
@@ -47,10 +53,10 @@ export class Subscription {
     }
     /** @internal */
     finish(error) {
+        this.#ended = error;
         if (error)
             this.#settle.reject(error);
-        else
-            this.#settle.resolve();
+        this.accept();
         for (const queue of [...this.#queues])
             queue.end(error);
     }
