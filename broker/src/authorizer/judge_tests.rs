@@ -159,7 +159,7 @@ impl Bench {
     /// Decides on a call that is its own request: `GET http://api.example/greeting`.
     pub(crate) async fn ask(&self, headers: &HeaderMap, demand: Demand) -> Decision {
         let uri = Uri::from_static("http://api.example/greeting");
-        let asked = Asked { headers, method: "GET", uri: &uri, prefix: "", from: CallFrom::Request };
+        let asked = Asked { headers, method: "GET", uri: &uri, prefix: "", from: CallFrom::Request, host: None };
         self.authorizer.decide(&asked, demand).await
     }
 

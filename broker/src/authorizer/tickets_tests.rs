@@ -337,8 +337,14 @@ async fn a_proof_counts_once_and_for_its_call() {
     // A call that nobody names cannot be judged.
     let uri = actix_web::http::Uri::from_static("/authorize");
     let unnamed = held.headers(Some(&held.proof(6)));
-    let asked =
-        Asked { headers: &unnamed, method: "GET", uri: &uri, prefix: "/authorize", from: crate::config::CallFrom::XOriginal };
+    let asked = Asked {
+        headers: &unnamed,
+        method: "GET",
+        uri: &uri,
+        prefix: "/authorize",
+        from: crate::config::CallFrom::XOriginal,
+        host: None,
+    };
     let demand = Demand { require: Require::Verified, mode: Mode::Proof };
     assert_eq!(bench.authorizer.decide(&asked, demand).await.verdict, Err(Refused::CallMissing));
     assert!(

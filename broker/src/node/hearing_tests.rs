@@ -145,7 +145,7 @@ impl Node {
     /// Decides on `GET http://api.example/greeting` with these headers.
     async fn ask(&self, headers: &HeaderMap, mode: Mode) -> Decision {
         let uri = Uri::from_static("http://api.example/greeting");
-        let asked = Asked { headers, method: "GET", uri: &uri, prefix: "", from: CallFrom::Request };
+        let asked = Asked { headers, method: "GET", uri: &uri, prefix: "", from: CallFrom::Request, host: None };
         self.authorizer.decide(&asked, Demand { require: Require::Verified, mode }).await
     }
 
