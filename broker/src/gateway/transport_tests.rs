@@ -21,7 +21,7 @@ use crate::edge::{ListenerSpec, SocketControl, bind, serve};
 use crate::hub::Outbox;
 use crate::telemetry::{CutReason, Metrics};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const RATES: InboundRates = InboundRates { control_frames: 0, messages: 0 };
 const QUEUE_MAX: usize = 50_000_000;
 

@@ -14,7 +14,7 @@ use crate::config::{ClusterSettings, Millis, RedisUrl};
 use crate::telemetry::Metrics;
 
 /// Longest wait for a server to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A `redis-server` on a free port, without persistence; it ends with its handle.
 pub(crate) struct TestRedis {
@@ -263,7 +263,8 @@ pub(crate) async fn link_by(settings: &ClusterSettings) -> CommandLink {
 pub(crate) fn settings(address: SocketAddr) -> ClusterSettings {
     ClusterSettings {
         redis: Some(RedisUrl(format!("redis://{address}"))),
-        command_timeout_ms: Millis(500),
+        // So long that a busy machine does not make a command fail that nothing holds up.
+        command_timeout_ms: Millis(2_000),
         heartbeat_ms: Millis(100),
         deaf_after_ms: Millis(1_000),
         ..ClusterSettings::default()
@@ -285,6 +286,20 @@ async fn answers(address: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(address).await else { return false };
     let mut answer = [0; 5];
     stream.write_all(b"PING\r\n").await.is_ok() && stream.read_exact(&mut answer).await.is_ok() && &answer == b"+PONG"
+}
+
+/// Awaits what must end by itself, so that a test of deadlines fails and does not hang.
+pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+/// Looks at a condition until it holds.
+pub(crate) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// A way to a Redis that can be made slow.
@@ -332,7 +347,11 @@ async fn carry(client: TcpStream, redis: SocketAddr, delay_ms: Arc<AtomicU64>) {
     let answers = async {
         let mut buffer = vec![0; 65_536];
         while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
-            tokio::time::sleep(Duration::from_millis(delay_ms.load(Ordering::Relaxed))).await;
+            let arrived = tokio::time::Instant::now();
+            // Looked at again and again: what is held back goes on as soon as the way is fast again.
+            while arrived.elapsed() < Duration::from_millis(delay_ms.load(Ordering::Relaxed)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             if to_client.write_all(&buffer[..read]).await.is_err() {
                 return;
             }
