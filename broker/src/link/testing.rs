@@ -89,14 +89,21 @@ impl TestRedis {
 
     /// What `redis-cli` would print, line by line.
     pub(crate) async fn ask(&self, command: &[&str]) -> Vec<String> {
-        let client = redis::Client::open(format!("redis://{}", self.address())).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        let value: redis::Value = redis::cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await.unwrap();
+        let value: redis::Value =
+            redis::cmd(command[0]).arg(&command[1..]).query_async(&mut self.connection().await).await.unwrap();
         match value {
             redis::Value::Array(_) | redis::Value::Set(_) => redis::from_redis_value(value).unwrap(),
             redis::Value::Int(number) => vec![number.to_string()],
             value => vec![redis::from_redis_value::<Option<String>>(value).unwrap().unwrap_or_default()],
         }
+    }
+
+    /// A connection of the test's own. The client's deadlines of its own are too short for a busy machine.
+    pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(format!("redis://{}", self.address())).unwrap();
+        let patient =
+            redis::AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+        client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
     }
 
     fn signal(&self, signal: &str) {

@@ -87,7 +87,7 @@ async fn start(number: u8, exchange: &Arc<LocalExchange>, registry: &Arc<MemoryR
     let shard = hub.attach();
     shard.start();
     let tickets = office(id, Clock::system());
-    let asker = Asker::new(bus.clone(), std::time::Duration::from_millis(500), metrics.clone());
+    let asker = Asker::new(bus.clone(), std::time::Duration::from_secs(5), metrics.clone());
     let (asker_of, held) = (asker.clone(), Arc::<HeldPrograms>::default());
     let parts = AuthorizerParts {
         node: id,

@@ -17,7 +17,7 @@ const AT_ONCE: usize = 64;
 /// Patient, so that nobody is late whose turn only comes late.
 fn started() -> Node {
     let patient =
-        "[challenge]\nhello_timeout_ms = 60000\nanswer_timeout_ms = 60000\n[gateway.limits]\nping_interval_seconds = 0\n";
+        "[challenge]\nhello_timeout_ms = 60000\nanswer_timeout_ms = 30000\n[gateway.limits]\nping_interval_seconds = 0\n";
     Plan::new().toml(patient).start()
 }
 

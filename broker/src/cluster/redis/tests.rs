@@ -435,9 +435,7 @@ async fn many_channels_are_heard_after_a_new_link() {
 }
 
 async fn publish_raw(redis: &TestRedis, topic: &str, frame: &[u8]) {
-    let client = redis::Client::open(format!("redis://{}", redis.address())).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let got: usize = redis::cmd("PUBLISH").arg(topic).arg(frame).query_async(&mut connection).await.unwrap();
+    let got: usize = redis::cmd("PUBLISH").arg(topic).arg(frame).query_async(&mut redis.connection().await).await.unwrap();
     assert!(got > 0);
 }
 

@@ -132,7 +132,7 @@ async fn a_redis_that_does_not_answer_is_told_in_time_and_with_its_reason() {
     // It is frozen until the call has failed.
     assert!(matches!(store.find_user("ada"), Err(StoreError::Redis(LinkError::TimedOut))));
     redis.kill();
-    let short = ClusterSettings { connect_timeout_ms: Millis(300), ..settings(redis.address()) };
+    let short = ClusterSettings { connect_timeout_ms: Millis(3_000), ..settings(redis.address()) };
     let error = RedisStore::open(&short, Arc::new(Metrics::new())).unwrap().reach().unwrap_err().to_string();
     assert!(error.contains("refused"), "{error}");
 }
