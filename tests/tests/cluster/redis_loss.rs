@@ -119,8 +119,9 @@ async fn check(loss: Loss) {
             right = right.max(decisions.answers(node, id, 200, returned).await);
         }
     }
-    eprintln!("unready after {unready:?}; back: delivery {flowing:?}, decisions {right:?}, ready {ready:?}");
-    let recovery = RECOVERY + cluster.added(&back);
+    let added = cluster.added(&back);
+    eprintln!("unready {unready:?}; back: delivery {flowing:?}, decisions {right:?}, ready {ready:?}; busy for {added:?}");
+    let recovery = RECOVERY + added;
     assert!(flowing.max(right) < recovery, "delivery after {flowing:?}, decisions after {right:?} of {recovery:?}");
     // All is right from here on: whoever watches sees it for a while.
     eventually("the time of recovery is over", || async { (returned.elapsed() > RECOVERY).then_some(()) }).await;

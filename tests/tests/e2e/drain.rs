@@ -62,7 +62,8 @@ async fn every_client_gets_its_close_frame_paced_over_the_window_and_the_node_ex
 
 #[tokio::test]
 async fn a_client_that_ignores_its_close_does_not_hold_the_node() {
-    let mut node = Node::start(DRAIN);
+    // Nothing else would end their sockets while anybody waits.
+    let mut node = started("[gateway.limits]\nclose_timeout_ms = 60000\nwrite_stall_timeout_ms = 60000");
     let mut deaf = Raw::open(&node).await;
     let frozen = Raw::open_narrow(&node, &[]).await;
     node.sigterm();
