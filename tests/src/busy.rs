@@ -63,6 +63,6 @@ mod tests {
         };
         let (before, after) = (sample(&[(1, 5), (2, 7)], 3), sample(&[(1, 1_000_005), (3, 2_000_000)], 4));
         assert_eq!(before.until(&after), Duration::from_millis(13));
-        assert_eq!(Busy::now(&[std::process::id()]).waits.is_empty(), false);
+        assert!(!Busy::now(&[std::process::id()]).waits.is_empty());
     }
 }

@@ -201,21 +201,22 @@ impl Protected {
     /// The host that a call was made to; `None`: it names none, as HTTP/1.0 may, and any is good.
     ///
     /// # Errors
-    /// The answer to a call for a host that is not ours, as a handshake gets it: what is signed for another host must not
-    /// count here because somebody carried it here.
-    fn dialed(&self, request: &HttpRequest) -> Result<Option<Arc<str>>, HttpResponse> {
+    /// Status, code and message for a call for a host that is not ours, as a handshake gets them: what is signed for another
+    /// host must not count here because somebody carried it here.
+    fn dialed(&self, request: &HttpRequest) -> Result<Option<Arc<str>>, (StatusCode, &'static str, &'static str)> {
+        let unreadable = (StatusCode::BAD_REQUEST, "bad_request", UNREADABLE_HOST);
         let mut named = request.headers().get_all(header::HOST).map(HeaderValue::as_bytes);
         // A target in absolute form counts before the header (RFC 9112, section 3.2.2).
         let host = match (request.uri().authority(), named.next(), named.next()) {
             (Some(authority), _, _) => authority.as_str().as_bytes(),
             (None, host, None) => host.unwrap_or_default(),
-            (None, _, Some(_)) => return Err(refuse(StatusCode::BAD_REQUEST, "bad_request", UNREADABLE_HOST)),
+            (None, _, Some(_)) => return Err(unreadable),
         };
         match self.hosts.judge(host) {
             HostVerdict::Dialed(host) => Ok(Some(host)),
             HostVerdict::Unreadable if host.is_empty() && self.hosts.is_empty() => Ok(None),
-            HostVerdict::Unreadable => Err(refuse(StatusCode::BAD_REQUEST, "bad_request", UNREADABLE_HOST)),
-            HostVerdict::Refused => Err(refuse(StatusCode::MISDIRECTED_REQUEST, "host_refused", UNLISTED_HOST)),
+            HostVerdict::Unreadable => Err(unreadable),
+            HostVerdict::Refused => Err((StatusCode::MISDIRECTED_REQUEST, "host_refused", UNLISTED_HOST)),
         }
     }
 }
@@ -258,7 +259,8 @@ async fn serve_protected(request: HttpRequest, protected: web::Data<Protected>) 
     let endpoint = &protected.endpoint;
     let dialed = match protected.dialed(&request) {
         Ok(dialed) => dialed,
-        Err(mut refusal) => {
+        Err((status, code, message)) => {
+            let mut refusal = refuse(status, code, message);
             endpoint.cors.decorate(request.headers(), refusal.headers_mut());
             return refusal;
         }
