@@ -72,7 +72,7 @@ impl Request {
         }
     }
 
-    /// Adds a header field.
+    /// Adds a header field. A `Host` stands in place of the one that the URL tells.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -110,7 +110,10 @@ impl Request {
 
     /// The bytes on the wire.
     fn encode(&self) -> Vec<u8> {
-        let mut text = format!("{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.method, self.target, self.authority);
+        let mut text = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.target);
+        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            text.push_str(&format!("Host: {}\r\n", self.authority));
+        }
         for (name, value) in &self.headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -6,7 +6,7 @@
 //! - [`solver`] evaluates challenge programs in a JavaScript engine, [`binding`] makes answers of them; [`browser`] drives a headless Chromium.
 //! - [`adversary`] attacks as attackers do, and counts; [`differential`] compares challenge programs across JavaScript engines.
 //! - [`redis`] starts a Redis of the test's own, and kills it.
-//! - [`tickets`] shows what pages are pushed, and signs calls; [`tokens`] is an issuer of the tests' own; [`metrics`] reads a scrape; [`poll`] waits for conditions, never for time.
+//! - [`tickets`] shows what pages are pushed, and signs calls; [`tokens`] is an issuer of the tests' own; [`metrics`] reads a scrape; [`poll`] waits for conditions, never for time; [`busy`] tells what a busy machine added to one.
 //!
 //! But for those two, which need the program's format, nothing here knows the code of a node: what the suite shows is what any
 //! client sees.
@@ -16,6 +16,7 @@
 pub mod adversary;
 pub mod binding;
 pub mod browser;
+pub mod busy;
 pub mod cluster;
 pub mod differential;
 pub mod http;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything that should happen at once; long, because the machine may be busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 

@@ -1,7 +1,5 @@
 //! A WebSocket client that can send any bytes: the handshake and frames are its own.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -290,9 +288,6 @@ pub fn fresh_key() -> String {
     getrandom::fill(&mut bytes).expect("randomness");
     STANDARD.encode(bytes)
 }
-
-/// Time for which a silent client is watched where nothing is expected to come.
-pub const SILENCE: Duration = Duration::from_millis(300);
 
 #[cfg(test)]
 mod tests {

@@ -28,6 +28,9 @@ pub struct Asked<'a> {
     pub prefix: &'a str,
     /// Where the call stands in it.
     pub from: CallFrom,
+    /// The host that a request which is the call was made to, where that was judged already; otherwise it is read from the
+    /// request.
+    pub host: Option<&'a str>,
 }
 
 /// Method and target of a call, as the page made it.
@@ -71,9 +74,10 @@ impl Asked<'_> {
     /// The request's own line and host. A target in absolute form counts before the header (RFC 9112, section 3.2.2).
     fn own(&self) -> Option<CallText> {
         let path = self.uri.path_and_query()?.as_str().strip_prefix(self.prefix)?;
-        let host = match self.uri.authority() {
-            Some(authority) => authority.as_str(),
-            None => self.sole(&[HOST])?[0],
+        let host = match (self.host, self.uri.authority()) {
+            (Some(host), _) => host,
+            (None, Some(authority)) => authority.as_str(),
+            (None, None) => self.sole(&[HOST])?[0],
         };
         Some(CallText { method: self.method.to_owned(), target: format!("{host}{path}") })
     }
@@ -98,6 +102,16 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_host_that_was_judged_is_that_of_the_call() {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("inner:8080"));
+        let uri = Uri::from_static("http://line.example/a?b");
+        let from = CallFrom::Request;
+        let asked = Asked { headers: &headers, method: "GET", uri: &uri, prefix: "", from, host: Some("a.example") };
+        assert_eq!(asked.call().unwrap().target, "a.example/a?b");
+    }
+
     /// Everything that a proxy may send at once; only one source may be read.
     const ALL: &[(&str, &str)] = &[
         ("x-original-method", "POST"),
@@ -114,7 +128,7 @@ mod tests {
             map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
         let uri = Uri::from_static("/authorize/c%2Fd?z=3");
-        let asked = Asked { headers: &map, method: "PATCH", uri: &uri, prefix: "/authorize", from };
+        let asked = Asked { headers: &map, method: "PATCH", uri: &uri, prefix: "/authorize", from, host: None };
         let call = asked.call();
         assert_eq!(call.as_ref().map(|call| (&*call.method, &*call.target)), expected, "{from:?} {headers:?}");
     }
@@ -150,7 +164,7 @@ mod tests {
         headers.insert(HOST, HeaderValue::from_static("header.example"));
         let target = |uri: &'static str| {
             let uri = Uri::from_static(uri);
-            Asked { headers: &headers, method: "GET", uri: &uri, prefix: "", from: CallFrom::Request }
+            Asked { headers: &headers, method: "GET", uri: &uri, prefix: "", from: CallFrom::Request, host: None }
                 .call()
                 .map(|call| call.target)
         };

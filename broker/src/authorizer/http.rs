@@ -14,7 +14,7 @@ use super::decision::{Identity, Refused, Shown};
 use super::demand::{Demand, unknown_mode, unknown_requirement};
 use super::judge::Authorizer;
 use crate::config::{AuthorizerSettings, CallFrom, ProtectedResource};
-use crate::edge::{Cors, NO_VALUE, refuse};
+use crate::edge::{Cors, HostList, HostVerdict, NO_VALUE, UNLISTED_HOST, UNREADABLE_HOST, refuse};
 
 /// On every allow: the token's subject.
 const SUBJECT: HeaderName = HeaderName::from_static("x-countersign-subject");
@@ -43,7 +43,8 @@ const SHOWN_CHARACTERS_MAX: usize = 32;
 ///
 /// Takes every method and sub-path, and reads nothing but the credentials, the parameters `require` and `mode`, and, where a
 /// proof is asked for, which call it is, from the configured source: not the body, nor `Upgrade`, `Expect`, `Range`, `If-*` or `X-Countersign-*`, which proxies pass on from clients. Answers exactly 200, 401,
-/// 403 or 503, and 200 always with all identity headers.
+/// 403 or 503, and 200 always with all identity headers. A CORS preflight gets no answer of its own: a proxy that passes the
+/// method on would take any 2xx for an allow.
 pub struct AuthorizeEndpoint {
     authorizer: Arc<Authorizer>,
     cors: Cors,
@@ -91,10 +92,17 @@ impl AuthorizeEndpoint {
     }
 
     /// Adds the protected resources to an application: the public one.
-    pub fn configure_protected(self: &Arc<Self>, config: &mut web::ServiceConfig, resources: &[ProtectedResource]) {
+    /// `hosts`: the names by which clients reach them.
+    pub fn configure_protected(
+        self: &Arc<Self>,
+        config: &mut web::ServiceConfig,
+        resources: &[ProtectedResource],
+        hosts: &HostList,
+    ) {
         for resource in resources {
             let protected = Protected {
                 endpoint: self.clone(),
+                hosts: hosts.clone(),
                 demand: Demand {
                     require: resource.require.unwrap_or(self.demand.require),
                     mode: resource.mode.unwrap_or(self.demand.mode),
@@ -185,8 +193,33 @@ impl AuthorizeEndpoint {
 /// A resource that the node answers itself.
 struct Protected {
     endpoint: Arc<AuthorizeEndpoint>,
+    hosts: HostList,
     demand: Demand,
     body: Bytes,
+}
+
+impl Protected {
+    /// The host that a call was made to; `None`: it names none, as HTTP/1.0 may, and any is good.
+    ///
+    /// # Errors
+    /// Status, code and message for a call for a host that is not ours, as a handshake gets them: what is signed for another
+    /// host must not count here because somebody carried it here.
+    fn dialed(&self, request: &HttpRequest) -> Result<Option<Arc<str>>, (StatusCode, &'static str, &'static str)> {
+        let unreadable = (StatusCode::BAD_REQUEST, "bad_request", UNREADABLE_HOST);
+        let mut named = request.headers().get_all(header::HOST).map(HeaderValue::as_bytes);
+        // A target in absolute form counts before the header (RFC 9112, section 3.2.2).
+        let host = match (request.uri().authority(), named.next(), named.next()) {
+            (Some(authority), _, _) => authority.as_str().as_bytes(),
+            (None, host, None) => host.unwrap_or_default(),
+            (None, _, Some(_)) => return Err(unreadable),
+        };
+        match self.hosts.judge(host) {
+            HostVerdict::Dialed(host) => Ok(Some(host)),
+            HostVerdict::Unreadable if host.is_empty() && self.hosts.is_empty() => Ok(None),
+            HostVerdict::Unreadable => Err(unreadable),
+            HostVerdict::Refused => Err((StatusCode::MISDIRECTED_REQUEST, "host_refused", UNLISTED_HOST)),
+        }
+    }
 }
 
 /// Is it time for another warning? Whoever can reach the endpoint causes them, so they are few.
@@ -201,9 +234,6 @@ fn may_warn(warned_at: &Mutex<Option<Instant>>, now: Instant) -> bool {
 
 /// Answers a proxy.
 async fn authorize(request: HttpRequest, body: web::Payload, endpoint: web::Data<AuthorizeEndpoint>) -> HttpResponse {
-    if let Some(preflight) = endpoint.cors.preflight(&request) {
-        return preflight;
-    }
     // A request that is the call itself has its client's query, which may say `mode` and mean something else.
     let query = if endpoint.call_from == CallFrom::Request { "" } else { request.query_string() };
     let demand = endpoint.demanded(query);
@@ -213,6 +243,7 @@ async fn authorize(request: HttpRequest, body: web::Payload, endpoint: web::Data
         uri: request.uri(),
         prefix: endpoint.path.trim_end_matches('/'),
         from: endpoint.call_from,
+        host: None,
     };
     let verdict = endpoint.decide(&asked, demand).await;
     if has_body(request.headers()) {
@@ -227,13 +258,22 @@ async fn authorize(request: HttpRequest, body: web::Payload, endpoint: web::Data
 /// Answers a page.
 async fn serve_protected(request: HttpRequest, protected: web::Data<Protected>) -> HttpResponse {
     let endpoint = &protected.endpoint;
+    let dialed = match protected.dialed(&request) {
+        Ok(dialed) => dialed,
+        Err((status, code, message)) => {
+            let mut refusal = refuse(status, code, message);
+            endpoint.cors.decorate(request.headers(), refusal.headers_mut());
+            return refusal;
+        }
+    };
     if let Some(preflight) = endpoint.cors.preflight(&request) {
         return preflight;
     }
     let mut response = if matches!(*request.method(), Method::GET | Method::HEAD) {
         // It is the call itself: nothing that stands in front speaks for it.
         let (method, uri) = (request.method().as_str(), request.uri());
-        let asked = Asked { headers: request.headers(), method, uri, prefix: "", from: CallFrom::Request };
+        let (headers, host) = (request.headers(), dialed.as_deref());
+        let asked = Asked { headers, method, uri, prefix: "", from: CallFrom::Request, host };
         match endpoint.decide(&asked, protected.demand).await {
             Ok(_) => answer(protected.body.clone(), HeaderValue::from_static("no-store")),
             Err(refused) => return endpoint.refuse(&request, refused),

@@ -20,6 +20,11 @@ const PAGE: &str = "http://localhost:3000";
 
 /// One request through an application with the endpoint and a protected resource.
 async fn call(bench: &Bench, settings: &AuthorizerSettings, request: TestRequest) -> ServiceResponse {
+    call_named(bench, settings, &[], request).await
+}
+
+/// The same, of a node with these names.
+async fn call_named(bench: &Bench, settings: &AuthorizerSettings, hosts: &[String], request: TestRequest) -> ServiceResponse {
     let origins = OriginList::new(vec![Origin::parse(PAGE).unwrap()], OriginPolicy::Refuse, OriginPolicy::Refuse);
     let cors = Cors::new(Arc::new(origins), &settings.header);
     let endpoint = AuthorizeEndpoint::new(settings, bench.authorizer.clone(), cors);
@@ -28,7 +33,7 @@ async fn call(bench: &Bench, settings: &AuthorizerSettings, request: TestRequest
     let resources = [greeting("/greeting", None), greeting("/both", Some(Require::Both))];
     let app = App::new().configure(|config| {
         endpoint.configure(config);
-        endpoint.configure_protected(config, &resources);
+        endpoint.configure_protected(config, &resources, &HostList::new(hosts, false));
     });
     test::call_service(&test::init_service(app).await, request.to_request()).await
 }
@@ -156,21 +161,60 @@ async fn only_an_allow_may_be_kept_and_only_if_configured() {
     assert_eq!(header(&denied, "cache-control"), "no-store");
 }
 
+/// A preflight of a listed origin.
+fn preflight(path: &str) -> TestRequest {
+    TestRequest::with_uri(path)
+        .method(Method::OPTIONS)
+        .insert_header(("Origin", PAGE))
+        .insert_header(("Access-Control-Request-Method", "GET"))
+        .insert_header(("Access-Control-Request-Headers", "connectionid"))
+}
+
 #[actix_rt::test]
-async fn a_preflight_is_answered_without_a_credential_and_a_bare_options_is_not() {
-    let (bench, _) = open();
-    for path in ["/authorize", "/greeting"] {
-        let preflight = TestRequest::with_uri(path)
-            .method(Method::OPTIONS)
-            .insert_header(("Origin", PAGE))
-            .insert_header(("Access-Control-Request-Method", "GET"))
-            .insert_header(("Access-Control-Request-Headers", "connectionid"));
-        let response = call(&bench, &bearer(), preflight).await;
-        assert_eq!(response.status(), 204);
-        assert!(header(&response, "access-control-allow-headers").contains("connectionid"));
+async fn a_preflight_is_answered_by_a_resource_and_judged_by_the_authorizer() {
+    let (bench, id) = open();
+    let response = call(&bench, &bearer(), preflight("/greeting")).await;
+    assert_eq!(response.status(), 204);
+    assert!(header(&response, "access-control-allow-headers").contains("connectionid"));
+    for path in ["/authorize", "/authorize/greeting"] {
+        let response = call(&bench, &bearer(), preflight(path)).await;
+        assert_eq!(response.status(), 401, "{path}");
+        assert_eq!(header(&response, "access-control-allow-methods"), "");
+        assert_eq!(call(&bench, &bearer(), preflight(path).insert_header(("connectionId", id.as_str()))).await.status(), 200);
     }
-    let bare = TestRequest::with_uri("/authorize").method(Method::OPTIONS);
-    assert_eq!(call(&bench, &bearer(), bare).await.status(), 401);
+}
+
+#[actix_rt::test]
+async fn a_protected_resource_is_that_of_its_own_hosts_only() {
+    let (bench, id) = open();
+    let both = ["a.example".to_owned(), "b.example:8080".to_owned()];
+    let check = async |hosts: &[String], sent: &[&str], expected: (u16, &str)| {
+        for request in [TestRequest::with_uri("/greeting").insert_header(("connectionId", id.as_str())), preflight("/greeting")]
+        {
+            let request = sent.iter().fold(request, |request, host| request.append_header(("Host", *host)));
+            let response = call_named(&bench, &bearer(), hosts, request).await;
+            let status = response.status().as_u16();
+            if expected.0 == 200 {
+                assert!(matches!(status, 200 | 204), "{sent:?}: {status}");
+            } else {
+                assert_eq!((status, json_of(response).await["error"].as_str().unwrap()), expected, "{sent:?}");
+            }
+        }
+    };
+    for host in ["a.example", "A.example:80", "b.example:8080"] {
+        check(&both, &[host], (200, "")).await;
+    }
+    for host in ["b.example", "c.example", "a.example.", "x.a.example"] {
+        check(&both, &[host], (421, "host_refused")).await;
+        check(&both[..1], &[host], (200, "")).await;
+        check(&[], &[host], (200, "")).await;
+    }
+    for sent in [&["a b"][..], &["a.example", "b.example:8080"]] {
+        check(&both, sent, (400, "bad_request")).await;
+        check(&[], sent, (400, "bad_request")).await;
+    }
+    check(&both, &[], (400, "bad_request")).await;
+    check(&[], &[], (200, "")).await;
 }
 
 #[actix_rt::test]

@@ -159,7 +159,7 @@ impl Bench {
     /// Decides on a call that is its own request: `GET http://api.example/greeting`.
     pub(crate) async fn ask(&self, headers: &HeaderMap, demand: Demand) -> Decision {
         let uri = Uri::from_static("http://api.example/greeting");
-        let asked = Asked { headers, method: "GET", uri: &uri, prefix: "", from: CallFrom::Request };
+        let asked = Asked { headers, method: "GET", uri: &uri, prefix: "", from: CallFrom::Request, host: None };
         self.authorizer.decide(&asked, demand).await
     }
 
@@ -174,7 +174,7 @@ fn allowed(decision: &Decision) -> (&str, &str, DecisionSource) {
     (identity.headers.subject.to_str().unwrap(), identity.headers.origin.to_str().unwrap(), decision.source)
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn the_owner_answers_from_live_state_without_asking_anybody() {
     let bench = bench();
     let connection = bench.open(1, ConnectionState::Verified, Some(principal("ada", u64::MAX)));
@@ -187,7 +187,7 @@ async fn the_owner_answers_from_live_state_without_asking_anybody() {
     assert_eq!(bench.calls(), 0);
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn only_a_verified_unexpired_connection_of_this_node_passes() {
     let bench = bench();
     let anonymous = bench.open(1, ConnectionState::Verified, None);
@@ -200,7 +200,7 @@ async fn only_a_verified_unexpired_connection_of_this_node_passes() {
     assert_eq!(verdict(ConnectionId::from_bytes([9; 16])).await, Refused::ConnectionUnknown);
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn a_closed_connection_is_denied_at_once_even_if_the_registry_still_has_it() {
     let bench = bench();
     let connection = bench.open(1, ConnectionState::Verified, None);
@@ -212,7 +212,7 @@ async fn a_closed_connection_is_denied_at_once_even_if_the_registry_still_has_it
     assert_eq!(denied.source, DecisionSource::Registry);
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn another_nodes_connection_comes_from_the_registry_then_from_the_cache() {
     let bench = bench();
     let entry = bench.remote(1, 2);
@@ -228,7 +228,7 @@ async fn another_nodes_connection_comes_from_the_registry_then_from_the_cache() 
     assert_eq!(third.verdict, Err(Refused::ConnectionUnknown));
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn a_silent_bus_sends_every_decision_on_other_nodes_to_the_registry() {
     let bench = bench();
     let entry = bench.remote(1, 2);
@@ -244,7 +244,7 @@ async fn a_silent_bus_sends_every_decision_on_other_nodes_to_the_registry() {
     assert_eq!(bench.metrics.decisions.of(DecisionOutcome::Unknown).get(), 1);
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn one_paths_answer_is_never_anothers() {
     let bench = bench();
     let entry = bench.remote(1, 2);
@@ -259,7 +259,7 @@ async fn one_paths_answer_is_never_anothers() {
     assert_eq!(bench.calls(), 1);
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn a_token_alone_names_the_subject_and_no_connection() {
     let bench = bench();
     let decision = bench.decide(Require::Token, ConnectionId::from_bytes([9; 16]), Some("token:ada")).await;
@@ -267,7 +267,7 @@ async fn a_token_alone_names_the_subject_and_no_connection() {
     assert_eq!(decision.verdict.unwrap().connection, NO_VALUE);
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn a_connection_without_a_principal_takes_the_tokens() {
     let bench = bench();
     let connection = bench.open(1, ConnectionState::Verified, None);
@@ -276,7 +276,7 @@ async fn a_connection_without_a_principal_takes_the_tokens() {
 }
 
 /// A page that is told that it is verified calls at once; the registry may hear of it a moment later.
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_is_verified_a_moment_later_is_looked_at_twice() {
     let bench = bench();
     let verified = bench.remote(1, 2);

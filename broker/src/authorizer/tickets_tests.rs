@@ -75,7 +75,7 @@ async fn refused(bench: &Bench, headers: &HeaderMap, mode: Mode) -> Refused {
     decide(bench, headers, mode).await.verdict.unwrap_err()
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn id_alone_is_not_enough() {
     let bench = bench();
     let held = own(&bench, 1, Mode::Bearer);
@@ -102,7 +102,7 @@ async fn id_alone_is_not_enough() {
 }
 
 /// Floor of the path, the connection's own mode, what is shown, and what comes of it.
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn the_stronger_of_path_and_connection_decides_what_must_be_shown() {
     use Mode::{Bearer, Proof as Proved, Ticket};
     let bench = bench();
@@ -132,7 +132,7 @@ async fn the_stronger_of_path_and_connection_decides_what_must_be_shown() {
     }
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn identity_is_what_the_ticket_says() {
     let bench = bench();
     for held in [own(&bench, 1, Mode::Bearer), foreign(1, Mode::Bearer)] {
@@ -155,7 +155,7 @@ async fn identity_is_what_the_ticket_says() {
     assert!(bench.ask(&token, token_only).await.verdict.is_ok(), "no connection is asked for, so no proof of one");
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn another_nodes_ticket_is_taken_without_a_question() {
     let bench = bench();
     *bench.registry.answer.lock().unwrap() = Err(RegistryUnavailable("away".to_owned()));
@@ -164,7 +164,7 @@ async fn another_nodes_ticket_is_taken_without_a_question() {
     assert_eq!((decision.source, bench.calls()), (DecisionSource::Ticket, 0));
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn a_node_that_has_just_started_asks_about_tickets_from_before() {
     let bench = fresh_bench();
     let held = foreign(1, Mode::Bearer);
@@ -176,7 +176,7 @@ async fn a_node_that_has_just_started_asks_about_tickets_from_before() {
     assert!(decide(&bench, &standing.headers(None), Mode::Ticket).await.verdict.is_ok());
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn a_ticket_of_a_node_that_is_not_heard_is_taken_only_while_its_lease_lives() {
     let bench = bench();
     let held = foreign(1, Mode::Bearer);
@@ -219,7 +219,7 @@ async fn with_owners_word(bench: &Bench, held: &Held, verdict: OwnerVerdict) -> 
 }
 
 /// A page calls as soon as it holds a ticket; the registry may hear of it later than the node that is asked.
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn a_ticket_that_is_ahead_of_the_registry_counts_by_its_owners_word() {
     let bench = fresh_bench();
     let held = foreign(1, Mode::Bearer);
@@ -253,7 +253,7 @@ fn an_owner_answers_for_the_life_of_a_connection_that_a_ticket_is_of() {
 }
 
 /// On the owner the bound is the close itself; elsewhere the invalidation, which sends the ticket to the registry.
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn revocation_bound() {
     let bench = bench();
     let held = own(&bench, 1, Mode::Bearer);
@@ -287,7 +287,7 @@ async fn revocation_bound() {
     }
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn a_ticket_that_expired_or_is_none_is_refused() {
     let bench = bench();
     let held = own(&bench, 1, Mode::Bearer);
@@ -316,7 +316,7 @@ async fn a_ticket_that_expired_or_is_none_is_refused() {
     assert_eq!(refused(&bench, &held.headers(None), Mode::Ticket).await, Refused::ConnectionUnknown, "another page's key");
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn a_proof_counts_once_and_for_its_call() {
     let bench = bench();
     let held = own(&bench, 1, Mode::Bearer);
@@ -337,8 +337,14 @@ async fn a_proof_counts_once_and_for_its_call() {
     // A call that nobody names cannot be judged.
     let uri = actix_web::http::Uri::from_static("/authorize");
     let unnamed = held.headers(Some(&held.proof(6)));
-    let asked =
-        Asked { headers: &unnamed, method: "GET", uri: &uri, prefix: "/authorize", from: crate::config::CallFrom::XOriginal };
+    let asked = Asked {
+        headers: &unnamed,
+        method: "GET",
+        uri: &uri,
+        prefix: "/authorize",
+        from: crate::config::CallFrom::XOriginal,
+        host: None,
+    };
     let demand = Demand { require: Require::Verified, mode: Mode::Proof };
     assert_eq!(bench.authorizer.decide(&asked, demand).await.verdict, Err(Refused::CallMissing));
     assert!(
@@ -347,7 +353,7 @@ async fn a_proof_counts_once_and_for_its_call() {
     );
 }
 
-#[actix_rt::test]
+#[tokio::test(start_paused = true)]
 async fn a_proof_whose_owner_is_silent_is_not_known() {
     let bench = bench();
     let held = foreign(1, Mode::Proof);

@@ -9,7 +9,7 @@ use countersign_node_proto::{ChannelName, Disconnect, Invalidate, NodeId, NodeMe
 use super::{Bus, BusListener};
 
 /// Longest wait for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A listener that notes what it hears.
 #[derive(Default)]

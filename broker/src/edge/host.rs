@@ -2,10 +2,15 @@ use std::sync::Arc;
 
 use url::{Position, Url};
 
+/// What is said to who asks a host that is none of the list; 421 (RFC 9110, section 15.5.20).
+pub const UNLISTED_HOST: &str = "this Host is not in gateway.hosts: a proxy in front must pass Host on as the client sent it";
+/// What is said to who sends no one host that could be read; 400.
+pub const UNREADABLE_HOST: &str = "Host is not a host with an optional port";
+
 /// The names by which clients reach this node, as a client's `URL.host` writes them: lower case, without a default port.
 ///
-/// An answer to a challenge is bound to the host that the client dialed, so the node must know it: from the handshake's
-/// `Host`, or from `gateway.hosts` where a proxy does not pass that on.
+/// An answer to a challenge and a proof of a call are bound to the host that the client dialed, so the node must know it: from
+/// the request's `Host`, or from `gateway.hosts` where a proxy does not pass that on.
 #[derive(Debug, Clone)]
 pub struct HostList {
     names: Vec<Arc<str>>,
@@ -28,6 +33,12 @@ impl HostList {
     #[must_use]
     pub fn new(names: &[String], tls: bool) -> Self {
         Self { names: names.iter().map(|name| name.as_str().into()).collect(), tls }
+    }
+
+    /// Is any host good?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
     }
 
     /// Judges the one `Host` of a request. With exactly one name, that name stands for whatever a proxy made of it.

@@ -22,7 +22,7 @@ use crate::config::TlsSettings;
 use crate::edge::SocketControl;
 
 /// Longest that a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Longest silence of these servers: nothing here but the test of it comes near.
 const QUIET_MAX: Duration = Duration::from_secs(3);

@@ -15,7 +15,7 @@ mod vouch;
 pub use address::{ClientAddress, network, prefix};
 pub use cors::{CREDENTIAL_HEADERS, Cors};
 pub use error::{Refusal, refuse};
-pub use host::{HostList, HostVerdict, url_host};
+pub use host::{HostList, HostVerdict, UNLISTED_HOST, UNREADABLE_HOST, url_host};
 pub use listener::{ListenerSpec, bind, serve, worker_count};
 pub use origin::{Origin, OriginError, OriginList, OriginVerdict};
 pub use socket::{Socket, SocketControl};

@@ -11,6 +11,8 @@ use super::*;
 use crate::edge::{ListenerSpec, bind, serve};
 
 /// A request that leaves the dispatcher.
+/// Longest that a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
 
 /// Sends back what comes, after a `w` if the way around the task was there, until the client ends.
@@ -56,7 +58,7 @@ async fn conversation(said: &[u8]) -> String {
     client.write_all(said).await.unwrap();
     client.shutdown().await.unwrap();
     let mut heard = Vec::new();
-    tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut heard)).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, client.read_to_end(&mut heard)).await.unwrap().unwrap();
     String::from_utf8(heard).unwrap()
 }
 
@@ -117,7 +119,7 @@ async fn a_post_that_asks_for_an_upgrade_is_answered_once_its_body_is_there() {
         // It does not end: the answer must not wait for that.
         let mut heard = Vec::new();
         while !heard.ends_with(b"\r\n\r\nbody") {
-            let read = tokio::time::timeout(Duration::from_secs(10), client.read_buf(&mut heard)).await.unwrap().unwrap();
+            let read = tokio::time::timeout(PATIENCE, client.read_buf(&mut heard)).await.unwrap().unwrap();
             assert!(read > 0, "{}", String::from_utf8_lossy(&heard));
         }
         assert!(heard.starts_with(b"HTTP/1.1 200 "));

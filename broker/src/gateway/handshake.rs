@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use url::form_urlencoded;
 
 use crate::config::{GatewaySettings, TokenAtHandshake};
-use crate::edge::{Cors, HostList, HostVerdict, OriginList, OriginVerdict, refuse};
+use crate::edge::{Cors, HostList, HostVerdict, OriginList, OriginVerdict, UNLISTED_HOST, UNREADABLE_HOST, refuse};
 use crate::hub::Dialect;
 use crate::telemetry::HandshakeOutcome;
 
@@ -71,12 +71,8 @@ impl HandshakeRefusal {
     pub const ORIGIN_NULL: Self =
         Self::origin("the Origin is null, as in sandboxed frames and local files: gateway.null_origin lets it in");
     /// 421: a list of hosts, and this is none of them (RFC 9110, section 15.5.20).
-    pub const HOST: Self = Self::new(
-        StatusCode::MISDIRECTED_REQUEST,
-        "host_refused",
-        "this Host is not in gateway.hosts: a proxy in front must pass Host on as the client sent it",
-        HandshakeOutcome::HostRefused,
-    );
+    pub const HOST: Self =
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "host_refused", UNLISTED_HOST, HandshakeOutcome::HostRefused);
     /// 403: the browser says that the request is something else than a handshake.
     pub const FETCH_MODE: Self = Self::origin("Sec-Fetch-Mode is not websocket: the browser did not mean this as a handshake");
     /// 401: a token is asked for and none was sent.
@@ -294,9 +290,7 @@ fn dialed_host(headers: &HeaderMap, hosts: &HostList) -> Result<Arc<str>, Handsh
     match hosts.judge(headers.get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default()) {
         HostVerdict::Dialed(host) => Ok(host),
         HostVerdict::Refused => Err(HandshakeRefusal::HOST),
-        HostVerdict::Unreadable => {
-            Err(HandshakeRefusal::malformed(StatusCode::BAD_REQUEST, "Host is not a host with an optional port"))
-        }
+        HostVerdict::Unreadable => Err(HandshakeRefusal::malformed(StatusCode::BAD_REQUEST, UNREADABLE_HOST)),
     }
 }
 

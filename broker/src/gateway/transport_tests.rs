@@ -21,17 +21,18 @@ use crate::edge::{ListenerSpec, SocketControl, bind, serve};
 use crate::hub::Outbox;
 use crate::telemetry::{CutReason, Metrics};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const RATES: InboundRates = InboundRates { control_frames: 0, messages: 0 };
 const QUEUE_MAX: usize = 50_000_000;
 
 const DEADLINES: WatchdogSettings = WatchdogSettings {
-    write_stall: Duration::from_millis(500),
+    // Long beside what a client on a busy machine needs, short enough to be waited for.
+    write_stall: Duration::from_secs(2),
     message_assembly: Duration::from_secs(5),
     ping_interval: Duration::ZERO,
     pong_timeout: Duration::ZERO,
     idle: Duration::ZERO,
-    close: Duration::from_millis(500),
+    close: Duration::from_secs(2),
     age_max: Duration::ZERO,
 };
 

@@ -133,7 +133,7 @@ async fn a_panic_of_the_shard_loses_what_was_queued_and_no_subscription() {
     actix_rt::task::yield_now().await;
     hub.publish_local(publication(PANIC, "x")).unwrap();
     hub.publish_local(publication("room", "y")).unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while one.queued_bytes() == 0 {
         assert!(std::time::Instant::now() < deadline);
         hub.publish_local(publication("room", "z")).unwrap();

@@ -14,7 +14,7 @@ use crate::config::{ClusterSettings, Millis, RedisUrl};
 use crate::telemetry::Metrics;
 
 /// Longest wait for a server to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A `redis-server` on a free port, without persistence; it ends with its handle.
 pub(crate) struct TestRedis {
@@ -89,14 +89,21 @@ impl TestRedis {
 
     /// What `redis-cli` would print, line by line.
     pub(crate) async fn ask(&self, command: &[&str]) -> Vec<String> {
-        let client = redis::Client::open(format!("redis://{}", self.address())).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        let value: redis::Value = redis::cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await.unwrap();
+        let value: redis::Value =
+            redis::cmd(command[0]).arg(&command[1..]).query_async(&mut self.connection().await).await.unwrap();
         match value {
             redis::Value::Array(_) | redis::Value::Set(_) => redis::from_redis_value(value).unwrap(),
             redis::Value::Int(number) => vec![number.to_string()],
             value => vec![redis::from_redis_value::<Option<String>>(value).unwrap().unwrap_or_default()],
         }
+    }
+
+    /// A connection of the test's own. The client's deadlines of its own are too short for a busy machine.
+    pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(format!("redis://{}", self.address())).unwrap();
+        let patient =
+            redis::AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+        client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
     }
 
     fn signal(&self, signal: &str) {
@@ -263,7 +270,8 @@ pub(crate) async fn link_by(settings: &ClusterSettings) -> CommandLink {
 pub(crate) fn settings(address: SocketAddr) -> ClusterSettings {
     ClusterSettings {
         redis: Some(RedisUrl(format!("redis://{address}"))),
-        command_timeout_ms: Millis(500),
+        // So long that a busy machine does not make a command fail that nothing holds up.
+        command_timeout_ms: Millis(2_000),
         heartbeat_ms: Millis(100),
         deaf_after_ms: Millis(1_000),
         ..ClusterSettings::default()
@@ -285,6 +293,20 @@ async fn answers(address: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(address).await else { return false };
     let mut answer = [0; 5];
     stream.write_all(b"PING\r\n").await.is_ok() && stream.read_exact(&mut answer).await.is_ok() && &answer == b"+PONG"
+}
+
+/// Awaits what must end by itself, so that a test of deadlines fails and does not hang.
+pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+/// Looks at a condition until it holds.
+pub(crate) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// A way to a Redis that can be made slow.
@@ -332,7 +354,11 @@ async fn carry(client: TcpStream, redis: SocketAddr, delay_ms: Arc<AtomicU64>) {
     let answers = async {
         let mut buffer = vec![0; 65_536];
         while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
-            tokio::time::sleep(Duration::from_millis(delay_ms.load(Ordering::Relaxed))).await;
+            let arrived = tokio::time::Instant::now();
+            // Looked at again and again: what is held back goes on as soon as the way is fast again.
+            while arrived.elapsed() < Duration::from_millis(delay_ms.load(Ordering::Relaxed)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             if to_client.write_all(&buffer[..read]).await.is_err() {
                 return;
             }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::target::Whereabouts;
-use super::testing::{TestRedis, settings};
+use super::testing::{TestRedis, settings, soon};
 use super::{CommandLink, LinkError, RedisTarget, TargetError};
 use crate::config::{ClusterSettings, RedisUrl};
 use crate::telemetry::{Metrics, RedisCall};
@@ -89,7 +89,7 @@ async fn commands_go_over_tls_to_a_redis_whose_authority_is_known() {
     let papers = Papers::issue();
     let Some(redis) = papers.redis().await else { return };
     let link = CommandLink::start(papers.target(&redis, "ours.crt", true), Arc::new(Metrics::new()));
-    tokio::time::timeout(Duration::from_secs(5), link.up()).await.expect("no link");
+    soon("the link is up", link.up()).await;
     link.call(RedisCall::Apply, &one(&["SET", "a", "b"])).await.unwrap();
     let read = link.call(RedisCall::Find, &one(&["GET", "a"])).await.unwrap();
     assert_eq!(read, [redis::Value::BulkString(b"b".to_vec())]);

@@ -48,7 +48,7 @@ impl AppParts {
                 gateway::configure(worker, config);
                 parts.identity.configure(config);
                 parts.authorize.configure(config);
-                parts.authorize.configure_protected(config, &parts.settings.protected);
+                parts.authorize.configure_protected(config, &parts.settings.protected, &parts.gateway.hosts);
                 if parts.settings.management.on_public_listener {
                     parts.management.configure(config);
                 }

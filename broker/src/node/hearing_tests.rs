@@ -98,7 +98,7 @@ async fn start(number: u8, exchange: &Arc<LocalExchange>, registry: &Arc<MemoryR
     let shard = hub.attach();
     shard.start();
     let tickets = office(id, Clock::system());
-    let asker = Asker::new(bus.clone(), std::time::Duration::from_millis(500), metrics.clone());
+    let asker = Asker::new(bus.clone(), std::time::Duration::from_secs(5), metrics.clone());
     let (asker_of, held) = (asker.clone(), Arc::<HeldPrograms>::default());
     let parts = AuthorizerParts {
         node: id,
@@ -160,7 +160,7 @@ impl Node {
     /// Decides on `GET http://api.example/greeting` with these headers.
     async fn ask(&self, headers: &HeaderMap, mode: Mode) -> Decision {
         let uri = Uri::from_static("http://api.example/greeting");
-        let asked = Asked { headers, method: "GET", uri: &uri, prefix: "", from: CallFrom::Request };
+        let asked = Asked { headers, method: "GET", uri: &uri, prefix: "", from: CallFrom::Request, host: None };
         self.authorizer.decide(&asked, Demand { require: Require::Verified, mode }).await
     }
 

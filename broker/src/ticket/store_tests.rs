@@ -19,7 +19,7 @@ fn known(store: &RedisKeyStore) -> HashSet<Kid> {
 
 /// Waits until a look at the store brings what is asked for.
 async fn eventually(store: &RedisKeyStore, what: &str, holds: impl Fn(&RedisKeyStore) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if store.refresh().await && holds(store) {
             return;
@@ -43,11 +43,12 @@ async fn all_nodes_get_the_key_of_whoever_was_first() {
 async fn the_next_key_is_known_long_before_it_mints_and_the_last_while_its_tickets_live() {
     let Some(redis) = TestRedis::start().await else { return };
     let millis = Duration::from_millis;
-    let rotation = Rotation { period: millis(300), ahead: millis(600), kept: millis(600) };
+    // Long beside what a busy machine needs from one look to the next: Redis's clock goes on meanwhile.
+    let rotation = Rotation { period: millis(1_500), ahead: millis(3_000), kept: millis(3_000) };
     let (one, two) = (store(&redis, rotation).await, store(&redis, rotation).await);
     assert!(one.refresh().await && two.refresh().await);
     let first = minting(&one);
-    eventually(&one, "a second key is made", |store| known(store).len() == 2).await;
+    eventually(&one, "a second key is made", |store| known(store).len() >= 2).await;
     assert_eq!(minting(&one), first, "and does not mint yet");
     let second = known(&one).into_iter().find(|kid| *kid != first).unwrap();
     eventually(&two, "the other node knows it", |store| known(store).contains(&second)).await;

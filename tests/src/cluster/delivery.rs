@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::Cluster;
 use crate::http;
-use crate::poll::eventually;
+use crate::poll::{PATIENCE, eventually};
 use crate::socket::{Incoming, Socket};
 
 /// The channel of it all, and the rule that the nodes need.
@@ -20,7 +20,7 @@ pub const RULE: &str = "[[channels]]\npattern = \"check:*\"\nsubscribe = \"verif
 /// Pace of one publisher.
 const EVERY: Duration = Duration::from_millis(25);
 /// Longest wait for the answer to one publication: an answer is owed even while Redis is away.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+const ANSWER_MAX: Duration = PATIENCE;
 
 /// One publication as its publisher saw it.
 #[derive(Debug, Clone, Copy)]

@@ -29,6 +29,7 @@ use self::redis::{Redis, USERNAME};
 use self::ring::Ring;
 use self::sentinels::Sentinels;
 use self::way::Way;
+use crate::busy::Busy;
 use crate::http::{self, Request, Response};
 use crate::poll::eventually;
 use crate::socket::{Dial, NATIVE};
@@ -256,6 +257,21 @@ impl Cluster {
     #[must_use]
     pub fn dial_balanced(&self) -> Dial {
         Dial::at(self.balancer().public).origin(ORIGIN).protocol(NATIVE)
+    }
+
+    /// How long all of it, and the calling test, have waited for a processor until now.
+    #[must_use]
+    pub fn busy(&self) -> Busy {
+        let ring = self.ring.iter().flat_map(|ring| ring.others.iter().chain([&ring.replica])).filter_map(Redis::process);
+        let sentinels = self.sentinels.iter().flat_map(Sentinels::processes);
+        let nodes = self.nodes.iter().map(Node::process);
+        Busy::now(&nodes.chain(self.redis.process()).chain(ring).chain(sentinels).collect::<Vec<_>>())
+    }
+
+    /// What a busy machine has added since then to whatever this cluster did.
+    #[must_use]
+    pub fn added(&self, since: &Busy) -> Duration {
+        since.until(&self.busy())
     }
 
     /// Asks the server API through the balancer.

@@ -138,6 +138,12 @@ impl Redis {
         self.folder.path().join("password")
     }
 
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Ends it as a crash would.
     ///
     /// # Panics

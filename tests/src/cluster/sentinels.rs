@@ -60,6 +60,11 @@ impl Sentinels {
         all
     }
 
+    /// Their processes, and that of the replica.
+    pub fn processes(&self) -> impl Iterator<Item = u32> {
+        self.sentinels.iter().map(|sentinel| sentinel.child.id()).chain(self.replica.process())
+    }
+
     /// What leads nodes here: the URL, and the login at sentinels.
     #[must_use]
     pub fn settings(&self) -> String {

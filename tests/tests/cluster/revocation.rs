@@ -6,7 +6,7 @@ use countersign_tests::cluster::ClusterPlan;
 use countersign_tests::{eventually, http};
 use serde_json::json;
 
-/// How long a machine that is busy with other tests may take for what takes a millisecond.
+/// Far above what takes a millisecond, and far below anything that would end an allow that nobody took back.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn the_first_decision_after_the_invalidation_is_a_denial_and_so_is_every_l
         } else {
             drop(socket)
         }
-        let closed = Instant::now();
+        let (closed, busy) = (Instant::now(), cluster.busy());
         let others = cluster.nodes[1..].iter().map(|node| async {
             eventually("it is denied", || async { (node.authorize(&id).await.status == 401).then_some(()) }).await;
             let took = closed.elapsed();
@@ -35,10 +35,12 @@ async fn the_first_decision_after_the_invalidation_is_a_denial_and_so_is_every_l
             }
             took
         });
-        slowest = slowest.max(futures_util::future::join_all(others).await.into_iter().max().unwrap());
+        let took = futures_util::future::join_all(others).await.into_iter().max().unwrap();
+        let added = cluster.added(&busy);
+        assert!(took < AT_ONCE + added, "{took:?}, of which a busy machine added {added:?}");
+        slowest = slowest.max(took);
     }
     eprintln!("denied on both other nodes within {slowest:?} of 30 closes");
-    assert!(slowest < AT_ONCE, "{slowest:?}");
 }
 
 #[tokio::test]

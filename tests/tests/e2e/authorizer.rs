@@ -211,13 +211,35 @@ async fn cross_origin_calls_are_answered_to_listed_origins() {
     check_denial("cross-origin", &denied);
     assert_eq!(denied.header("access-control-allow-origin"), Some("https://app.example"));
     assert_eq!(ask("https://evil.example").await.header("access-control-allow-origin"), None);
-    let preflight = Request::new("OPTIONS", &node.url("/authorize/x"))
-        .header("Origin", "https://app.example")
-        .header("Access-Control-Request-Method", "DELETE")
-        .header("Access-Control-Request-Headers", "connectionid");
-    let preflight = preflight.send().await;
-    assert!(matches!(preflight.status, 200 | 204), "{}", preflight.status);
-    assert_eq!(preflight.header("access-control-allow-origin"), Some("https://app.example"));
+}
+
+/// A proxy may pass on method and headers of the call that it asks about: whatever these are, only an allow is 2xx.
+#[tokio::test]
+async fn nothing_but_an_allow_is_2xx_whatever_the_method_and_a_preflight_is_no_allow() {
+    let node = Node::start("[gateway]\nallowed_origins = [\"https://app.example\"]");
+    let socket = Dial::page(&node).verified().await;
+    let methods =
+        ["OPTIONS", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "PURGE", "QUERY", "M-SEARCH", "get"];
+    for base in [node.admin_url("/authorize"), node.url("/authorize")] {
+        for method in methods {
+            for (path, asked) in [("", "GET"), ("/orders/1", "DELETE"), ("/?require=verified", "OPTIONS")] {
+                for origin in ["https://app.example", "https://evil.example", "null"] {
+                    let url = format!("{base}{path}");
+                    let what = format!("{method} {url} of {origin}");
+                    let preflight = Request::new(method, &url)
+                        .header("Origin", origin)
+                        .header("Access-Control-Request-Method", asked)
+                        .header("Access-Control-Request-Headers", "connectionid");
+                    let denied = preflight.clone().send().await;
+                    check_denial(&what, &denied);
+                    assert_eq!(denied.header("access-control-allow-methods"), None, "{what}");
+                    check_denial(&what, &preflight.clone().header("connectionId", "null").send().await);
+                    let allowed = preflight.header("connectionId", &socket.id).send().await;
+                    check_allow(&what, &allowed, "-", &socket.id);
+                }
+            }
+        }
+    }
 }
 
 #[tokio::test]

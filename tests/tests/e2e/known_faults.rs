@@ -8,6 +8,7 @@ use countersign_tests::binding::{PageKey, proof_header};
 use countersign_tests::browser::Browser;
 use countersign_tests::http;
 use countersign_tests::pages::{Page, Port};
+use countersign_tests::poll::PATIENCE;
 use countersign_tests::socket::{Dial, NATIVE, Socket};
 use countersign_tests::tokens::Issuer;
 use countersign_tests::{Node, Plan, within};
@@ -20,12 +21,16 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 /// On loopback.
 const CHALLENGED_WITHIN: Duration = Duration::from_millis(5);
 
-/// The fastest of many: slower ones tell of the machine, the fastest of a pause that the node makes.
+/// The fastest of many: slower ones tell of the machine, the fastest of a pause that the node makes. They are so many on a busy
+/// machine only.
 #[tokio::test]
 async fn no_fixed_sleep() {
     let node = Node::start("");
     let mut fastest = Duration::MAX;
-    for _ in 0..200 {
+    for _ in 0..2_000 {
+        if fastest < CHALLENGED_WITHIN {
+            break;
+        }
         let mut socket = Dial::page(&node).welcomed().await;
         let asked = Instant::now();
         socket.challenge().await;
@@ -252,7 +257,7 @@ async fn no_eval_by_default() {
     browser.goto(&format!("{}/", page.origin())).await;
     assert_eq!(browser.until("the client gives up", "return globalThis.end").await, "challenge_unsupported");
     assert_eq!(browser.script("return globalThis.ran ?? null").await, Value::Null, "it ran");
-    let said = within(Duration::from_secs(30), "the socket ends", said).await.expect("the node's part");
+    let said = within(PATIENCE, "the socket ends", said).await.expect("the node's part");
     assert!(said.iter().all(|request| request["action"] != "answer"), "{said:?}");
     assert!(said[0]["forms"].as_array().is_some_and(|forms| !forms.contains(&json!("source"))), "{said:?}");
 }

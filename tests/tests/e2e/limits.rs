@@ -5,6 +5,7 @@ use countersign_tests::socket::{Dial, Incoming, NATIVE};
 use countersign_tests::tokens::Issuer;
 use countersign_tests::{Node, Plan, eventually};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 
 /// Everybody may connect and subscribe; nobody is challenged.
 const OPEN: &str = r#"
@@ -64,7 +65,7 @@ async fn a_client_that_never_reads_is_cut() {
     })
     .await;
     node.metric_reaches("countersign_subscriptions", &[], 0.0).await;
-    assert!(node.metrics().await.sum("countersign_connection_cuts_total", &[]) > 0.5, "it was cut");
+    node.metric_at_least("countersign_connection_cuts_total", &[], 1.0).await;
 }
 
 #[tokio::test]
@@ -89,17 +90,26 @@ async fn too_many_control_frames_close_with_4429() {
 
 #[tokio::test]
 async fn a_client_without_a_pulse_is_cut_and_one_with_it_is_not() {
-    let node = open("ping_interval_seconds = 1\npong_timeout_seconds = 1");
+    let node = open("ping_interval_seconds = 1\npong_timeout_seconds = 5");
     let mut silent = Raw::open(&node).await;
     let mut alive = Raw::open(&node).await;
     assert_eq!(silent.frame().await.expect("a ping").opcode, PING);
-    for _ in 0..3 {
-        let ping = alive.frame().await.expect("a ping");
-        assert_eq!(ping.opcode, PING);
-        alive.send(&[Frame::new(PONG, ping.payload)]).await;
-    }
-    while let Some(frame) = silent.frame().await {
-        assert!(matches!(frame.opcode, PING | CLOSE), "{frame:?}");
+    let cut = async {
+        while let Some(frame) = silent.frame().await {
+            assert!(matches!(frame.opcode, PING | CLOSE), "{frame:?}");
+        }
+    };
+    // It answers for as long as the other lives.
+    let pulse = async {
+        loop {
+            let ping = alive.frame().await.expect("a ping");
+            assert_eq!(ping.opcode, PING);
+            alive.send(&[Frame::new(PONG, ping.payload)]).await;
+        }
+    };
+    tokio::select! {
+        () = cut => {}
+        () = pulse => {}
     }
     node.metric_reaches("countersign_connection_cuts_total", &[("reason", "pong_timeout")], 1.0).await;
     alive.send(&[Frame::new(TEXT, r#"{"action":"ping"}"#)]).await;
@@ -133,7 +143,8 @@ async fn an_unfinished_message_closes_with_1008() {
     drip.send(&[Frame::part(TEXT, "a")]).await;
     // Further fragments do not start the clock again.
     while node.metrics().await.sum("countersign_closes_total", &[("code", "1008")]) < 2.5 {
-        drip.send(&[Frame::part(CONTINUATION, "b")]).await;
+        // It may have been closed since the look.
+        let _ = drip.stream.write_all(&Frame::part(CONTINUATION, "b").masked()).await;
     }
 }
 

@@ -14,14 +14,17 @@ const CLIENTS: usize = 200;
 /// Of them on their way at once.
 const AT_ONCE: usize = 64;
 
-/// A node that is impatient, so that the silent are soon told; still not with an honest client on a busy machine.
-fn impatient() -> Node {
-    Plan::new().toml("[challenge]\nhello_timeout_ms = 5000\nanswer_timeout_ms = 5000").start()
+/// Patient, so that nobody is late whose turn only comes late.
+fn started() -> Node {
+    let patient =
+        "[challenge]\nhello_timeout_ms = 60000\nanswer_timeout_ms = 30000\n[gateway.limits]\nping_interval_seconds = 0\n";
+    Plan::new().toml(patient).start()
 }
 
-/// A node that gives everybody time.
-fn started() -> Node {
-    Plan::new().toml("[challenge]\nhello_timeout_ms = 30000\nanswer_timeout_ms = 30000").start()
+/// So impatient with what is left out that the silent are soon told.
+fn impatient(timeout: &str) -> Node {
+    let ping = "[gateway.limits]\nping_interval_seconds = 0\n";
+    Plan::new().toml(ping).toml(&format!("[challenge]\n{timeout} = 5000")).start()
 }
 
 /// All attackers, each as far as `come` brings it.
@@ -48,9 +51,10 @@ async fn nothing_stays(node: &Node, mut honest: Socket) {
     assert_eq!(node.authorize(&honest.id).await.status, 200);
 }
 
-async fn count(node: &Node, name: &str, labels: &[(&str, &str)]) -> usize {
+/// Waits until so many sockets are counted.
+async fn counts(node: &Node, name: &str, labels: &[(&str, &str)], sockets: usize) {
     // A count of sockets.
-    node.metrics().await.sum(name, labels).round() as usize
+    node.metric_reaches(name, labels, sockets as f64).await;
 }
 
 /// A native client of which every byte is the test's own.
@@ -64,17 +68,17 @@ fn is_challenge(frame: &Frame) -> bool {
 
 #[tokio::test]
 async fn clients_that_never_say_hello_end_with_4408_and_an_honest_one_is_verified() {
-    let node = impatient();
+    let node = impatient("hello_timeout_ms");
     let silent = all(|_| Dial::page(&node).welcomed()).await;
     let honest = Dial::page(&node).verified().await;
     assert_eq!(codes(silent).await, [4408]);
     nothing_stays(&node, honest).await;
-    assert_eq!(count(&node, "countersign_closes_total", &[("code", "4408")]).await, CLIENTS);
+    counts(&node, "countersign_closes_total", &[("code", "4408")], CLIENTS).await;
 }
 
 #[tokio::test]
 async fn clients_that_never_answer_end_with_4408_and_an_honest_one_is_verified() {
-    let node = impatient();
+    let node = impatient("answer_timeout_ms");
     let silent = all(|_| async {
         let mut socket = Dial::page(&node).welcomed().await;
         socket.challenge().await;
@@ -84,7 +88,7 @@ async fn clients_that_never_answer_end_with_4408_and_an_honest_one_is_verified()
     let honest = Dial::page(&node).verified().await;
     assert_eq!(codes(silent).await, [4408]);
     nothing_stays(&node, honest).await;
-    assert_eq!(count(&node, "countersign_challenge_verdicts_total", &[("verdict", "late")]).await, CLIENTS);
+    counts(&node, "countersign_challenge_verdicts_total", &[("verdict", "late")], CLIENTS).await;
 }
 
 #[tokio::test]
@@ -113,7 +117,7 @@ async fn clients_that_answer_wrongly_end_with_4403_and_an_honest_one_is_verified
     nothing_stays(&node, honest).await;
     for (verdict, share) in [("wrong_answer", 2), ("bad_signature", 1), ("origin_mismatch", 1), ("verified", 0)] {
         let expected = if verdict == "verified" { 1 } else { CLIENTS * share / 4 };
-        assert_eq!(count(&node, "countersign_challenge_verdicts_total", &[("verdict", verdict)]).await, expected, "{verdict}");
+        counts(&node, "countersign_challenge_verdicts_total", &[("verdict", verdict)], expected).await;
     }
 }
 
@@ -145,7 +149,7 @@ async fn answers_too_large_end_with_1009_whole_announced_or_in_pieces() {
         assert_eq!(socket.closed().await, Some(1009));
     }
     nothing_stays(&node, honest).await;
-    assert_eq!(count(&node, "countersign_closes_total", &[("code", "1009")]).await, CLIENTS);
+    counts(&node, "countersign_closes_total", &[("code", "1009")], CLIENTS).await;
 }
 
 #[tokio::test]
@@ -178,8 +182,8 @@ async fn repeated_hellos_get_one_challenge_and_end_with_4429() {
     }
     nothing_stays(&node, honest).await;
     // One challenge for each, whatever it said after the first hello.
-    assert_eq!(count(&node, "countersign_challenge_verdicts_total", &[("verdict", "abandoned")]).await, CLIENTS);
-    assert_eq!(count(&node, "countersign_challenge_verdicts_total", &[]).await, CLIENTS + 1);
+    counts(&node, "countersign_challenge_verdicts_total", &[("verdict", "abandoned")], CLIENTS).await;
+    counts(&node, "countersign_challenge_verdicts_total", &[], CLIENTS + 1).await;
 }
 
 #[tokio::test]

@@ -32,6 +32,17 @@ async fn page(node: &Node) -> (Socket, Ticket) {
     (socket, ticket)
 }
 
+/// A page that dialed `dialed`, of which a proxy made `sent`.
+async fn page_at(node: &Node, dialed: &str, sent: &str) -> (Socket, Ticket) {
+    let mut socket = Dial::page(node).header("host", sent).welcomed().await;
+    let challenge = socket.challenge().await;
+    let mut view = socket.view();
+    view.host = dialed.to_owned();
+    socket.ok("answer", view.answer(&challenge, &socket.key)).await;
+    let ticket = socket.ticket().await;
+    (socket, ticket)
+}
+
 /// The code of a refusal, and what every one has.
 #[track_caller]
 fn refused(response: &Response, status: u16) -> String {
@@ -135,9 +146,9 @@ async fn a_closed_sockets_ticket_is_refused_at_once() {
 
 #[tokio::test]
 async fn tickets_are_renewed_before_they_expire_and_end() {
-    let node = plan().toml("[authorizer.ticket]\nttl_ms = 5000").start();
+    let node = plan().toml("[authorizer.ticket]\nttl_ms = 10000").start();
     let (mut socket, first) = page(&node).await;
-    assert!((4_000..=5_000).contains(&first.expires_in_ms));
+    assert!((9_000..=10_000).contains(&first.expires_in_ms));
     let ask = async |ticket: &Ticket| http::get(&node.admin_url("/authorize")).ticket(ticket).send().await;
     let second = socket.ticket().await;
     assert_ne!(first.text, second.text);
@@ -154,12 +165,12 @@ async fn tickets_are_renewed_before_they_expire_and_end() {
 async fn a_ticket_ends_with_its_token_and_a_refresh_gives_the_next_a_new_end() {
     let issuer = Issuer::new();
     let node = plan().toml(&issuer.settings()).start();
-    let mut socket = Dial::page(&node).bearer(&issuer.token("ada", 6)).verified().await;
+    let mut socket = Dial::page(&node).bearer(&issuer.token("ada", 12)).verified().await;
     let short = socket.ticket().await;
-    assert!(short.expires_in_ms <= 6_000, "{}", short.expires_in_ms);
+    assert!(short.expires_in_ms <= 12_000, "{}", short.expires_in_ms);
     socket.ok("refresh", json!({ "token": issuer.token("ada", 600) })).await;
     let mut next = socket.ticket().await;
-    while next.expires_in_ms <= 6_000 {
+    while next.expires_in_ms <= 12_000 {
         next = socket.ticket().await;
     }
     let ask = http::get(&node.admin_url("/authorize")).ticket(&next).send().await;
@@ -201,6 +212,42 @@ async fn a_proof_is_of_one_call_and_counts_once() {
     assert_eq!(refused(&forwarded.send().await, 401), "proof_invalid");
     assert_eq!(call(&socket.prove(&ticket, "GET", &target, 2)).await.status, 200, "none of them was remembered");
     assert_eq!(refused(&http::get(&node.url("/by-proof")).ticket(&ticket).send().await, 401), "proof_missing");
+}
+
+#[tokio::test]
+async fn a_proof_counts_for_the_hosts_of_the_node_only() {
+    let node = plan().toml("[gateway]\nhosts = [\"a.example\", \"b.example:8080\"]").start();
+    let (socket, ticket) = page_at(&node, "a.example", "a.example").await;
+    let call = async |host: &str, signed: &str, counter: u64| {
+        let proof = socket.prove(&ticket, "GET", &format!("{signed}/by-proof"), counter);
+        http::get(&node.url("/by-proof")).header("Host", host).proof(&ticket, &proof).send().await
+    };
+    for (counter, host) in [(1, "a.example"), (2, "b.example:8080")] {
+        assert_eq!(call(host, host, counter).await.status, 200, "{host}");
+    }
+    let own = node.gateway.to_string();
+    for (counter, host) in [(3, "evil.example"), (4, "b.example"), (5, "a.example.evil.example"), (6, own.as_str())] {
+        // The page signed for this very host: whoever carries the call here is refused like a handshake.
+        let refused = call(host, host, counter).await;
+        assert_eq!((refused.status, refused.json()["error"].clone()), (421, json!("host_refused")), "{host}");
+    }
+    assert_eq!(self::refused(&call("a.example", "b.example:8080", 7).await, 401), "proof_invalid");
+    for path in ["/by-id", "/by-ticket"] {
+        let elsewhere = http::get(&node.url(path)).header("Host", "evil.example").ticket(&ticket).send().await;
+        assert_eq!(elsewhere.status, 421, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn one_name_stands_for_what_a_proxy_made_of_the_host_of_a_call_too() {
+    let node = plan().toml("[gateway]\nhosts = [\"a.example\"]").start();
+    let (socket, ticket) = page_at(&node, "a.example", "inner:8080").await;
+    let call = async |signed: &str, counter: u64| {
+        let proof = socket.prove(&ticket, "GET", &format!("{signed}/by-proof"), counter);
+        http::get(&node.url("/by-proof")).header("Host", "inner:8080").proof(&ticket, &proof).send().await
+    };
+    assert_eq!(call("a.example", 1).await.status, 200);
+    assert_eq!(refused(&call("inner:8080", 2).await, 401), "proof_invalid");
 }
 
 #[tokio::test]

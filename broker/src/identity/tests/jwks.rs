@@ -126,12 +126,13 @@ const BRISK: JwksTiming = JwksTiming {
     refresh: Duration::from_millis(20),
     cool_down: Duration::from_millis(20),
     retry: Duration::from_millis(20),
-    timeout: Duration::from_millis(500),
+    // Only an issuer that never answers makes it end.
+    timeout: Duration::from_secs(5),
     stale_max: Duration::from_secs(600),
 };
 
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "{what}");
         actix_web::rt::time::sleep(Duration::from_millis(5)).await;
@@ -196,7 +197,7 @@ async fn keys_that_are_too_old_are_given_up() {
     let (verifier, _fetcher) = elsewhere.verifier(JwksTiming { stale_max: Duration::ZERO, ..BRISK });
     assert!(verifier.verify(&elsewhere.token()).await.is_ok());
     elsewhere.say(Reply::Status(500));
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while verifier.verify(&elsewhere.token()).await != Err(TokenRefusal::Unavailable) {
         assert!(Instant::now() < deadline, "still accepted");
     }
@@ -218,7 +219,7 @@ async fn without_keys_nothing_is_known() {
 async fn a_slow_issuer_holds_up_its_unknown_keys_only() {
     let elsewhere = Elsewhere::start().await;
     let (verifier, fetcher) =
-        elsewhere.verifier(JwksTiming { cool_down: Duration::ZERO, timeout: Duration::from_secs(2), ..CALM });
+        elsewhere.verifier(JwksTiming { cool_down: Duration::ZERO, timeout: Duration::from_secs(5), ..CALM });
     assert!(verifier.verify(&elsewhere.token()).await.is_ok());
     elsewhere.say(Reply::Never);
     let forged = elsewhere.forged("unknown");

@@ -93,7 +93,7 @@ impl Fixture {
 
     /// Waits until the node has heard of this many revocations: what another process did it hears a little later.
     async fn heard(&self, revocations: usize) {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while self.revoked() < revocations {
             assert!(std::time::Instant::now() < deadline, "no revocation heard");
             actix_web::rt::time::sleep(std::time::Duration::from_millis(10)).await;
