@@ -25,8 +25,8 @@ pub struct Answer {
 /// What a node can be asked. To add a question: a kind below, a variant here, and one of [`Reply`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// Does this ticket count now? To the node that owns its connection, whose live state is ahead of the registry.
-    Ticket(TicketQuestion),
+    /// How does a connection stand? To the node that owns it, whose live state is ahead of the registry.
+    Connection(ConnectionQuestion),
     /// Is this proof of a call good? To the node that owns the connection of its ticket, where each counts once.
     Proof(ProofQuestion),
     /// The program of a frame, once. To the node that a handle names.
@@ -42,10 +42,10 @@ pub enum Question {
 /// What a node answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// To [`Question::Ticket`].
-    Ticket(OwnerVerdict),
+    /// To [`Question::Connection`]: how it stands, if it is open there.
+    Connection(Option<OwnedConnection>),
     /// To [`Question::Proof`].
-    Proof(OwnerVerdict),
+    Proof(ProofVerdict),
     /// To [`Question::Program`]: the program, if it is still there.
     Program(Option<String>),
     /// To [`Question::Challenge`].
@@ -56,11 +56,32 @@ pub enum Reply {
     NotUnderstood,
 }
 
-/// A ticket that was shown for a call.
+/// Which connection is asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TicketQuestion {
-    /// The ticket's text.
-    pub ticket: String,
+pub struct ConnectionQuestion {
+    /// Its id.
+    pub connection: ConnectionId,
+}
+
+/// An open connection, as its owner knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnedConnection {
+    /// Its challenge was answered.
+    pub verified: bool,
+    /// The name of the least that calls in its name must show.
+    pub mode: String,
+    /// When its token ends it, in seconds since the Unix epoch.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
+    /// The token's subject.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// The token's issuer.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// The origin of its page.
+    #[serde(default)]
+    pub origin: Option<String>,
 }
 
 /// A call and what was shown for it, word for word: the owner judges it as if it had come to it.
@@ -133,11 +154,11 @@ impl From<ChallengeVerdict> for &'static str {
     }
 }
 
-/// The owner's word on a ticket or a proof. Every verdict but [`OwnerVerdict::Good`] is a refusal.
+/// The owner's word on a proof. Every verdict but [`ProofVerdict::Good`] is a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "&str")]
-pub enum OwnerVerdict {
-    /// It counts; a proof never will again.
+pub enum ProofVerdict {
+    /// It counts, and never will again.
     Good,
     /// The ticket does not count.
     TicketInvalid,
@@ -155,7 +176,7 @@ pub enum OwnerVerdict {
     Unknown,
 }
 
-impl OwnerVerdict {
+impl ProofVerdict {
     /// Every verdict, with its name on the wire; never reused.
     const NAMES: [(Self, &'static str); 8] = [
         (Self::Good, "good"),
@@ -169,15 +190,15 @@ impl OwnerVerdict {
     ];
 }
 
-impl From<String> for OwnerVerdict {
+impl From<String> for ProofVerdict {
     fn from(name: String) -> Self {
         Self::NAMES.iter().find(|(_, known)| *known == name).map_or(Self::Unknown, |(verdict, _)| *verdict)
     }
 }
 
-impl From<OwnerVerdict> for &'static str {
-    fn from(verdict: OwnerVerdict) -> Self {
-        OwnerVerdict::NAMES.iter().find(|(known, _)| *known == verdict).map_or("unknown", |(_, name)| name)
+impl From<ProofVerdict> for &'static str {
+    fn from(verdict: ProofVerdict) -> Self {
+        ProofVerdict::NAMES.iter().find(|(known, _)| *known == verdict).map_or("unknown", |(_, name)| name)
     }
 }
 
@@ -191,7 +212,7 @@ pub(crate) struct Enclosed {
 
 /// The names of the kinds on the wire; never reused. A question and its answer share one.
 mod kind {
-    pub(super) const TICKET: &str = "ticket";
+    pub(super) const CONNECTION: &str = "connection";
     pub(super) const PROOF: &str = "proof";
     pub(super) const PROGRAM: &str = "program";
     pub(super) const CHALLENGE: &str = "challenge";
@@ -204,7 +225,7 @@ type Encoded = Result<Enclosed, rmp_serde::encode::Error>;
 impl Ask {
     pub(crate) fn enclose(&self) -> Encoded {
         match &self.question {
-            Question::Ticket(body) => enclosed(self.number, kind::TICKET, body),
+            Question::Connection(body) => enclosed(self.number, kind::CONNECTION, body),
             Question::Proof(body) => enclosed(self.number, kind::PROOF, body),
             Question::Program(body) => enclosed(self.number, kind::PROGRAM, body),
             Question::Challenge(body) => enclosed(self.number, kind::CHALLENGE, body),
@@ -217,7 +238,7 @@ impl Ask {
 impl Answer {
     pub(crate) fn enclose(&self) -> Encoded {
         match &self.reply {
-            Reply::Ticket(body) => enclosed(self.number, kind::TICKET, body),
+            Reply::Connection(body) => enclosed(self.number, kind::CONNECTION, body),
             Reply::Proof(body) => enclosed(self.number, kind::PROOF, body),
             Reply::Program(body) => enclosed(self.number, kind::PROGRAM, body),
             Reply::Challenge(body) => enclosed(self.number, kind::CHALLENGE, body),
@@ -230,7 +251,7 @@ impl Answer {
 impl Enclosed {
     pub(crate) fn ask(self) -> Result<Ask, rmp_serde::decode::Error> {
         let question = match self.k.as_str() {
-            kind::TICKET => Question::Ticket(read(&self.b)?),
+            kind::CONNECTION => Question::Connection(read(&self.b)?),
             kind::PROOF => Question::Proof(read(&self.b)?),
             kind::PROGRAM => Question::Program(read(&self.b)?),
             kind::CHALLENGE => Question::Challenge(read(&self.b)?),
@@ -242,7 +263,7 @@ impl Enclosed {
 
     pub(crate) fn answer(self) -> Result<Answer, rmp_serde::decode::Error> {
         let reply = match self.k.as_str() {
-            kind::TICKET => Reply::Ticket(read(&self.b)?),
+            kind::CONNECTION => Reply::Connection(read(&self.b)?),
             kind::PROOF => Reply::Proof(read(&self.b)?),
             kind::PROGRAM => Reply::Program(read(&self.b)?),
             kind::CHALLENGE => Reply::Challenge(read(&self.b)?),

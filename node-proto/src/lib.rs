@@ -20,8 +20,8 @@ mod slot;
 mod wire;
 
 pub use ask::{
-    Answer, Ask, ChallengeQuestion, ChallengeVerdict, Disconnected, OwnerVerdict, ProgramQuestion, ProofQuestion, Question,
-    Reply, TicketQuestion,
+    Answer, Ask, ChallengeQuestion, ChallengeVerdict, ConnectionQuestion, Disconnected, OwnedConnection, ProgramQuestion,
+    ProofQuestion, ProofVerdict, Question, Reply,
 };
 pub use channel::{ChannelName, ChannelNameError};
 pub use id::{ConnectionId, Generation, IdError, NodeId};

@@ -49,6 +49,21 @@ impl From<Entry> for Known {
     }
 }
 
+/// What a load found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The connection, if there is one.
+    pub known: Option<Known>,
+    /// It may have changed already, and nobody could be asked who knows: remembered as shortly as a denial.
+    pub doubtful: bool,
+}
+
+impl From<Option<Entry>> for Found {
+    fn from(entry: Option<Entry>) -> Self {
+        Self { known: entry.map(Known::from), doubtful: false }
+    }
+}
+
 /// How long what is remembered.
 #[derive(Debug, Clone, Copy)]
 pub struct CacheSettings {
@@ -180,7 +195,7 @@ impl ConnectionCache {
     pub async fn load<Fetch, Fetched>(self: &Arc<Self>, id: ConnectionId, fetch: Fetch) -> Loaded
     where
         Fetch: Fn() -> Fetched,
-        Fetched: Future<Output = Result<Option<Entry>, RegistryUnavailable>> + Send + 'static,
+        Fetched: Future<Output = Result<Found, RegistryUnavailable>> + Send + 'static,
     {
         for _ in 0..ATTEMPTS_MAX {
             let mut outcome = self.join(id, &fetch)?;
@@ -258,7 +273,7 @@ impl ConnectionCache {
     ) -> Result<watch::Receiver<Option<Outcome>>, LoadError>
     where
         Fetch: Fn() -> Fetched,
-        Fetched: Future<Output = Result<Option<Entry>, RegistryUnavailable>> + Send + 'static,
+        Fetched: Future<Output = Result<Found, RegistryUnavailable>> + Send + 'static,
     {
         let mut loads = self.loads();
         // The sender of a load whose task was lost is gone: that one will never land.
@@ -276,14 +291,16 @@ impl ConnectionCache {
         drop(loads);
         let (cache, fetched) = (self.clone(), fetch());
         tokio::spawn(async move {
-            let loaded = fetched.await.map(|entry| entry.map(|entry| Arc::new(Known::from(entry)))).map_err(LoadError::from);
-            landing.send_replace(Some(cache.land(id, number, loaded)));
+            let fetched = fetched.await;
+            let doubtful = fetched.as_ref().is_ok_and(|found| found.doubtful);
+            let loaded = fetched.map(|found| found.known.map(Arc::new)).map_err(LoadError::from);
+            landing.send_replace(Some(cache.land(id, number, loaded, doubtful)));
         });
         Ok(outcome)
     }
 
     /// Ends a load: remembers what it gave, unless an invalidation struck it from the list.
-    fn land(&self, id: ConnectionId, number: u64, loaded: Loaded) -> Outcome {
+    fn land(&self, id: ConnectionId, number: u64, loaded: Loaded, doubtful: bool) -> Outcome {
         let mut loads = self.loads();
         if loads.under_way.get(&id).is_none_or(|load| load.number != number) {
             return Outcome::Overtaken;
@@ -293,7 +310,7 @@ impl ConnectionCache {
             && self.is_current()
         {
             let allows = known.as_ref().is_some_and(|known| known.verified);
-            let ttl = if allows { self.settings.ttl } else { self.settings.denial_ttl };
+            let ttl = if allows && !doubtful { self.settings.ttl } else { self.settings.denial_ttl };
             self.entries.insert(id, Remembered { known: known.clone(), until: Instant::now() + ttl });
             self.measure();
         }

@@ -89,7 +89,7 @@ impl Bench {
                     store.calls.fetch_add(1, Ordering::Relaxed);
                     let read = store.entry.lock().unwrap().clone();
                     store.released.acquire().await.unwrap().forget();
-                    Ok(read)
+                    Ok(Found::from(read))
                 }
             })
             .await
@@ -256,7 +256,7 @@ async fn the_cache_is_bounded_and_counts_what_it_evicts() {
     let bench = bench(50);
     for number in 0..200_u8 {
         let entry = conformance::entry(number, 2);
-        bench.cache.load(entry.id, || std::future::ready(Ok(Some(entry.clone())))).await.unwrap();
+        bench.cache.load(entry.id, || std::future::ready(Ok(Found::from(Some(entry.clone()))))).await.unwrap();
     }
     assert!(bench.cache.len() <= 50);
     assert!(bench.metrics.cache_evictions.get() >= 150);

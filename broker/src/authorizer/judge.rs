@@ -3,26 +3,23 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use async_trait::async_trait;
-use countersign_node_proto::{Calls, ConnectionId, Invalidate, NodeId};
+use countersign_node_proto::{Calls, ConnectionId, Invalidate, NodeId, OwnedConnection};
 
 use super::cache::{CacheSettings, ConnectionCache, Known};
 use super::call::Asked;
 use super::calls::ForeignCalls;
 use super::decision::{Identity, Refused, Shown, agree, bearer, credential, id_suffices, judge_known, judge_live, sole};
 use super::demand::Demand;
+use super::lookup::LookUp;
 use super::suspects::Suspects;
 use super::tickets::{Foreign, TICKET};
 use crate::cluster::{Asker, Bus};
 use crate::config::{AuthorizerSettings, Mode, Require};
 use crate::edge::{IdentityHeaders, NO_VALUE};
 use crate::identity::Principal;
-use crate::registry::{LiveConnections, Registry, RegistryUnavailable};
+use crate::registry::{ConnectionState, LiveConnections, Registry};
 use crate::telemetry::{DecisionOutcome, DecisionSource, Metrics, ModeLabel};
 use crate::ticket::TicketOffice;
-
-/// How long a connection of another node may be open and not yet verified as far as this node knows, before that is the answer:
-/// a page calls as soon as it is told that it is verified, and the registry hears it at about the same time.
-const SECOND_LOOK_AFTER: Duration = Duration::from_millis(50);
 
 /// Why a token does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -84,11 +81,11 @@ pub struct Decision {
 pub struct Authorizer {
     pub(super) parts: AuthorizerParts,
     pub(super) cache: Arc<ConnectionCache>,
-    pub(super) suspects: Suspects,
+    pub(super) suspects: Arc<Suspects>,
+    lookup: Arc<LookUp>,
     /// Calls that owners must be told of; none where nobody counts them.
     calls: Option<Arc<ForeignCalls>>,
     header: HeaderName,
-    registry_timeout: Duration,
 }
 
 /// What must be waited for.
@@ -108,9 +105,11 @@ impl Authorizer {
         let header = HeaderName::try_from(&settings.header).unwrap_or(HeaderName::from_static("connectionid"));
         let registry_timeout = settings.registry_timeout_ms.duration();
         // What other nodes said before this one heard them is not known: a ticket from before may be of a closed connection.
-        let suspects = Suspects::default();
+        let suspects = Arc::new(Suspects::default());
         suspects.doubt_all(parts.tickets.now_ms());
-        Self { parts, cache, suspects, calls: None, header, registry_timeout }
+        let registry = (parts.registry.clone(), registry_timeout);
+        let lookup = LookUp::new(parts.node, registry, parts.asker.clone(), suspects.clone(), parts.tickets.clone());
+        Self { parts, cache, suspects, lookup, calls: None, header }
     }
 
     /// Has the owners of connections told how many calls this node allows in their name.
@@ -178,7 +177,7 @@ impl Authorizer {
     async fn decide_later(&self, wait: Wait<'_>) -> Decision {
         match wait {
             Wait::Id(id, value) => {
-                let judged = self.load_twice(id).await.and_then(|known| self.judge_known_id(id, known.as_deref()));
+                let judged = self.load(id, None).await.and_then(|known| self.judge_known_id(id, known.as_deref()));
                 Decision::on_id(judged, value, DecisionSource::Registry)
             }
             Wait::Ticket(foreign) => self.judge_foreign(*foreign).await,
@@ -255,36 +254,33 @@ impl Authorizer {
         Ok(known.headers.clone())
     }
 
-    /// Asks the registry.
-    pub(super) async fn load(&self, id: ConnectionId) -> Result<Option<Arc<Known>>, Refused> {
-        let (node, timeout) = (self.parts.node, self.registry_timeout);
-        let fetch = || {
-            let registry = self.parts.registry.clone();
-            async move {
-                let found = tokio::time::timeout(timeout, registry.find(id)).await;
-                let found = found.unwrap_or_else(|_| Err(RegistryUnavailable("timed out".to_owned())))?;
-                // An entry of this node whose connection is not live is one whose removal is still on its way.
-                Ok(found.filter(|entry| entry.node != node))
-            }
-        };
-        self.cache.load(id, fetch).await.map_err(|error| {
+    /// Asks the registry, and the owner where that may know better; `owner` is who is said to be it, if the registry does not
+    /// tell.
+    pub(super) async fn load(&self, id: ConnectionId, owner: Option<NodeId>) -> Result<Option<Arc<Known>>, Refused> {
+        self.cache.load(id, || Arc::clone(&self.lookup).find(id, owner)).await.map_err(|error| {
             tracing::debug!(%error, "decision is not known");
             Refused::RegistryUnavailable
         })
     }
 
-    /// Asks the registry, and looks again a moment later if the connection is not verified yet. The registry is not asked
-    /// again unless something was heard of the connection meanwhile, or nothing may be remembered.
-    async fn load_twice(&self, id: ConnectionId) -> Result<Option<Arc<Known>>, Refused> {
-        let loaded = self.load(id).await?;
-        if loaded.as_ref().is_none_or(|known| known.verified) {
-            return Ok(loaded);
+    /// How a connection of this node stands, for another node that must not rely on the registry.
+    #[must_use]
+    pub fn own_connection(&self, id: ConnectionId) -> Option<OwnedConnection> {
+        let connection = self.parts.live.get(id)?;
+        let state = connection.state();
+        if state == ConnectionState::Closed {
+            return None;
         }
-        tokio::time::sleep(SECOND_LOOK_AFTER).await;
-        match self.cache.get(id) {
-            Some(known) => Ok(known),
-            None => self.load(id).await,
-        }
+        let principal = connection.principal();
+        let expiring = principal.as_ref().filter(|_| self.parts.expiry_ends_connection);
+        Some(OwnedConnection {
+            verified: state == ConnectionState::Verified,
+            mode: connection.bound().map(|bound| bound.mode).unwrap_or_default().name().to_owned(),
+            expires_at: expiring.map(|principal| principal.expires_at),
+            subject: principal.as_ref().map(|principal| principal.subject.clone()),
+            issuer: principal.as_ref().map(|principal| principal.issuer.clone()),
+            origin: connection.origin.clone(),
+        })
     }
 
     fn count(&self, decision: &Decision, took: Duration) {

@@ -4,6 +4,7 @@
 //!   else from the registry.
 //! - [`cache`]: what is remembered of connections of other nodes. Never a decision: what a path requires is judged on each
 //!   call, so that one path's answer is never another's.
+//! - [`lookup`]: what is found out about them, from the registry and from their owners.
 //! - [`decision`]: the rules, as pure functions, and every way to be refused.
 //! - [`demand`]: what a path asks a call to show, and how a question raises it.
 //! - [`tickets`]: calls that show a ticket, with or without a proof; [`suspects`]: which tickets may not be taken at their word.
@@ -18,6 +19,7 @@ pub mod decision;
 pub mod demand;
 pub mod http;
 mod judge;
+mod lookup;
 mod suspects;
 mod tickets;
 

@@ -61,6 +61,14 @@ impl Suspects {
         latest.is_some_and(|heard_ms| claims.issued_at_ms <= heard_ms.saturating_add(SKEW_MS))
     }
 
+    /// Was something heard lately against this connection, or its principal, by name? Then the registry may not know it yet.
+    pub(super) fn names(&self, connection: ConnectionId, subject: Option<&str>, now_ms: u64) -> bool {
+        let heard = self.read();
+        let principal = subject.and_then(|subject| heard.principals.get(subject));
+        let latest = [heard.connections.get(&connection), principal].into_iter().flatten().max();
+        latest.is_some_and(|heard_ms| now_ms < heard_ms.saturating_add(LIFE_MS))
+    }
+
     /// An invalidation was heard.
     pub(super) fn hear(&self, what: &Invalidate, now_ms: u64) {
         match what {
@@ -74,6 +82,12 @@ impl Suspects {
     /// Invalidations may have been lost.
     pub(super) fn doubt_all(&self, now_ms: u64) {
         self.write().doubt_all(now_ms);
+    }
+
+    /// Forgets everything, as after a while without news.
+    #[cfg(test)]
+    pub(super) fn settle(&self) {
+        *self.write() = Heard::default();
     }
 
     fn add(&self, suspect: Suspect, now_ms: u64) {

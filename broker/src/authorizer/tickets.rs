@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_node_proto::{OwnerVerdict, ProofQuestion, Question, Reply, TicketQuestion};
+use countersign_node_proto::{ProofQuestion, ProofVerdict, Question, Reply};
 
 use super::call::{Asked, CallText};
 use super::decision::{Identity, Refused, Shown, judge_known, judge_live, sole};
@@ -13,7 +13,7 @@ use super::judge::{Authorizer, Decision, Wait, unix_now};
 use crate::config::Mode;
 use crate::edge::{CREDENTIAL_HEADERS, IdentityHeaders, NO_VALUE};
 use crate::registry::LiveConnection;
-use crate::telemetry::{DecisionOutcome, DecisionSource};
+use crate::telemetry::DecisionSource;
 use crate::ticket::{Call, Claims, Proof, ProofError, TicketError};
 
 /// Carries the ticket.
@@ -75,60 +75,43 @@ impl Authorizer {
         let Foreign { ticket, claims, remembered, proof, mode } = foreign;
         let (judged, source) = match &proof {
             // Who owns the connection knows it all by itself.
-            Some(signed) => (self.ask_about_proof(ticket, &claims, signed).await, DecisionSource::Peer),
-            None => self.judge_doubted(ticket, &claims, remembered).await,
+            Some(signed) => (self.ask_owner(ticket, &claims, signed).await, DecisionSource::Peer),
+            None => self.judge_doubted(&claims, remembered).await,
         };
         let verdict = judged.map(|()| self.identity(&claims, proof.as_ref()));
         Decision { verdict, source, mode: Some(mode) }
     }
 
-    /// A ticket that is not taken at its word: the registry decides, and where it denies, the owner.
-    ///
-    /// The registry is behind its writers: a page may show its first ticket before the registry has heard that the connection
-    /// is verified, and a server that took over may have lost what is written again only now. The owner alone is never behind;
-    /// one that does not answer leaves the registry's word.
+    /// A ticket that is not taken at its word.
     async fn judge_doubted(
         &self,
-        ticket: &HeaderValue,
         claims: &Claims,
         remembered: Option<Result<(), Refused>>,
     ) -> (Result<(), Refused>, DecisionSource) {
         let (judged, source) = match remembered {
             Some(judged) => (judged, DecisionSource::Cache),
             None => {
-                let loaded = self.load(claims.connection).await;
+                let loaded = self.load(claims.connection, Some(claims.owner)).await;
                 let judged = loaded.and_then(|known| judge_known(known.as_deref(), unix_now()).map(drop));
                 (judged, DecisionSource::Registry)
             }
         };
-        if judged.is_err_and(|refused| refused.outcome() == DecisionOutcome::Deny)
-            && let Some(told) = self.ask_about_ticket(ticket, claims).await
-        {
-            return (told, DecisionSource::Peer);
-        }
         if judged.is_ok() {
             self.called(claims.owner, claims.connection);
         }
         (judged, source)
     }
 
-    /// Answers another node about a ticket of a connection of this one. Waits for nothing.
-    #[must_use]
-    pub fn answer_ticket(&self, TicketQuestion { ticket }: &TicketQuestion) -> OwnerVerdict {
-        let judged = self.check(ticket.as_bytes()).and_then(|claims| self.judge_own(ticket.as_bytes(), &claims, None));
-        judged.map_or_else(verdict_of, |()| OwnerVerdict::Good)
-    }
-
     /// Answers another node about a proof in the name of a connection of this one, and remembers that it was shown. Waits for
     /// nothing.
     #[must_use]
-    pub fn answer_proof(&self, question: &ProofQuestion) -> OwnerVerdict {
+    pub fn answer(&self, question: &ProofQuestion) -> ProofVerdict {
         let ProofQuestion { ticket, proof, method, target } = question;
         let judged = self.check(ticket.as_bytes()).and_then(|claims| {
             let proof = Proof::parse(proof.as_bytes()).map_err(refused_proof)?;
             self.judge_own(ticket.as_bytes(), &claims, Some((&proof, Call { method, target })))
         });
-        judged.map_or_else(verdict_of, |()| OwnerVerdict::Good)
+        judged.map_or_else(verdict_of, |()| ProofVerdict::Good)
     }
 
     /// What a ticket says, if it counts.
@@ -171,21 +154,8 @@ impl Authorizer {
         Some(judge_known(known.as_deref(), unix_now()).map(drop))
     }
 
-    /// Asks the node that owns the connection whether its ticket counts. None: it does not answer.
-    async fn ask_about_ticket(&self, ticket: &HeaderValue, claims: &Claims) -> Option<Result<(), Refused>> {
-        let question = Question::Ticket(TicketQuestion { ticket: ticket.to_str().ok()?.to_owned() });
-        match self.parts.asker.ask(claims.owner, question).await {
-            Ok(Reply::Ticket(verdict)) if verdict != OwnerVerdict::Unknown => Some(refusal_of(verdict).map_or(Ok(()), Err)),
-            Ok(_) => None,
-            Err(error) => {
-                tracing::debug!(owner = ?claims.owner, %error, "ticket is judged by the registry alone");
-                None
-            }
-        }
-    }
-
     /// Asks the node that owns the connection whether a proof is good: only there each counts once.
-    async fn ask_about_proof(&self, ticket: &HeaderValue, claims: &Claims, signed: &Signed<'_>) -> Result<(), Refused> {
+    async fn ask_owner(&self, ticket: &HeaderValue, claims: &Claims, signed: &Signed<'_>) -> Result<(), Refused> {
         let text = |value: &HeaderValue| value.to_str().map(str::to_owned);
         let (Ok(ticket), Ok(proof)) = (text(ticket), text(signed.text)) else { return Err(Refused::ProofInvalid) };
         let CallText { method, target } = signed.call.clone();
@@ -237,32 +207,32 @@ const fn refused_proof(error: ProofError) -> Refused {
 }
 
 /// What another node is told of a refusal.
-const fn verdict_of(refused: Refused) -> OwnerVerdict {
+const fn verdict_of(refused: Refused) -> ProofVerdict {
     match refused {
-        Refused::TicketInvalid => OwnerVerdict::TicketInvalid,
-        Refused::TicketExpired => OwnerVerdict::TicketExpired,
-        Refused::ConnectionUnknown | Refused::ConnectionUnverified => OwnerVerdict::ConnectionUnknown,
-        Refused::ConnectionExpired => OwnerVerdict::ConnectionExpired,
-        Refused::ProofInvalid => OwnerVerdict::ProofInvalid,
-        Refused::ProofReplayed => OwnerVerdict::ProofReplayed,
-        _ => OwnerVerdict::Unknown,
+        Refused::TicketInvalid => ProofVerdict::TicketInvalid,
+        Refused::TicketExpired => ProofVerdict::TicketExpired,
+        Refused::ConnectionUnknown | Refused::ConnectionUnverified => ProofVerdict::ConnectionUnknown,
+        Refused::ConnectionExpired => ProofVerdict::ConnectionExpired,
+        Refused::ProofInvalid => ProofVerdict::ProofInvalid,
+        Refused::ProofReplayed => ProofVerdict::ProofReplayed,
+        _ => ProofVerdict::Unknown,
     }
 }
 
 /// What another node's verdict refuses; none: nothing.
-const fn refusal_of(verdict: OwnerVerdict) -> Option<Refused> {
+const fn refusal_of(verdict: ProofVerdict) -> Option<Refused> {
     Some(match verdict {
-        OwnerVerdict::Good => return None,
-        OwnerVerdict::TicketInvalid => Refused::TicketInvalid,
-        OwnerVerdict::TicketExpired => Refused::TicketExpired,
-        OwnerVerdict::ConnectionUnknown => Refused::ConnectionUnknown,
-        OwnerVerdict::ConnectionExpired => Refused::ConnectionExpired,
-        OwnerVerdict::ProofInvalid => Refused::ProofInvalid,
-        OwnerVerdict::ProofReplayed => Refused::ProofReplayed,
-        OwnerVerdict::Unknown => Refused::ProofUndecided,
+        ProofVerdict::Good => return None,
+        ProofVerdict::TicketInvalid => Refused::TicketInvalid,
+        ProofVerdict::TicketExpired => Refused::TicketExpired,
+        ProofVerdict::ConnectionUnknown => Refused::ConnectionUnknown,
+        ProofVerdict::ConnectionExpired => Refused::ConnectionExpired,
+        ProofVerdict::ProofInvalid => Refused::ProofInvalid,
+        ProofVerdict::ProofReplayed => Refused::ProofReplayed,
+        ProofVerdict::Unknown => Refused::ProofUndecided,
     })
 }
 
 #[cfg(test)]
 #[path = "tickets_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -1,14 +1,14 @@
 use actix_web::http::header::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_node_proto::{Answer, Ask, Generation, Invalidate, NodeId, NodeMessage};
+use countersign_node_proto::{Generation, Invalidate, NodeId};
 
 use super::super::demand::Demand;
 use super::super::judge::tests::{Bench, bench, fresh_bench, office, principal};
 use super::*;
 use crate::config::Require;
 use crate::identity::Clock;
-use crate::registry::{Bound, ConnectionState, Entry, LiveConnections, RegistryUnavailable};
+use crate::registry::{Bound, ConnectionState, LiveConnections, RegistryUnavailable};
 use crate::telemetry::{DecisionOutcome, ModeLabel};
 use crate::ticket::tests::Page;
 use crate::ticket::{Issued, TicketOffice};
@@ -17,11 +17,11 @@ use crate::ticket::{Issued, TicketOffice};
 const CALL: Call<'_> = Call { method: "GET", target: "api.example/greeting" };
 
 /// What a page holds once it is verified.
-struct Held {
+pub(in crate::authorizer) struct Held {
     page: Page,
     ticket: String,
     nonce: [u8; 32],
-    claims: Claims,
+    pub(in crate::authorizer) claims: Claims,
 }
 
 impl Held {
@@ -35,7 +35,7 @@ impl Held {
         self.page.sign(CALL, self.ticket.as_bytes(), counter, self.nonce, None)
     }
 
-    fn headers(&self, proof: Option<&Proof>) -> HeaderMap {
+    pub(in crate::authorizer) fn headers(&self, proof: Option<&Proof>) -> HeaderMap {
         let proof = proof.map(Proof::encode);
         let proof = proof.as_deref().map(|proof| ("countersign-proof", proof));
         headers(&[Some(("countersign-ticket", self.ticket.as_str())), proof].into_iter().flatten().collect::<Vec<_>>())
@@ -59,7 +59,7 @@ fn own(bench: &Bench, number: u8, mode: Mode) -> Held {
 }
 
 /// A verified page of another node, of which the bench's node knows nothing.
-fn foreign(number: u8, mode: Mode) -> Held {
+pub(in crate::authorizer) fn foreign(number: u8, mode: Mode) -> Held {
     let there = Bench { live: std::sync::Arc::new(LiveConnections::new()), ..bench() };
     let (page, connection) = (Page::new(), there.open(number, ConnectionState::Verified, Some(principal("ada", u64::MAX))));
     connection.bind(Bound { key: page.key.clone(), mode });
@@ -198,60 +198,6 @@ async fn a_ticket_of_a_node_that_is_not_heard_is_taken_only_while_its_lease_live
     assert!(bench.bus.sent.lock().unwrap().is_empty());
 }
 
-/// Decides on a ticket that the registry denies, while its owner answers a question about it so.
-async fn with_owners_word(bench: &Bench, held: &Held, verdict: OwnerVerdict) -> Decision {
-    let answer = async {
-        let number = loop {
-            let asked = bench.bus.sent.lock().unwrap().pop();
-            match asked {
-                Some((owner, NodeMessage::Ask(Ask { number, question: Question::Ticket(question) }))) => {
-                    assert_eq!((owner, question.ticket.as_str()), (held.claims.owner, held.ticket.as_str()));
-                    break number;
-                }
-                Some(other) => panic!("{other:?}"),
-                None => tokio::task::yield_now().await,
-            }
-        };
-        bench.authorizer.parts.asker.answered(held.claims.owner, Answer { number, reply: Reply::Ticket(verdict) });
-    };
-    let headers = held.headers(None);
-    tokio::join!(decide(bench, &headers, Mode::Ticket), answer).0
-}
-
-/// A page calls as soon as it holds a ticket; the registry may hear of it later than the node that is asked.
-#[tokio::test(start_paused = true)]
-async fn a_ticket_that_is_ahead_of_the_registry_counts_by_its_owners_word() {
-    let bench = fresh_bench();
-    let held = foreign(1, Mode::Bearer);
-    let entry = Entry { verified: false, ..bench.remote(1, 2) };
-    for behind in [None, Some(entry)] {
-        *bench.registry.answer.lock().unwrap() = Ok(behind);
-        bench.authorizer.cache().forget_all();
-        // The second from what is remembered of the first.
-        for _ in 0..2 {
-            let allowed = with_owners_word(&bench, &held, OwnerVerdict::Good).await;
-            assert!(allowed.verdict.is_ok());
-            assert_eq!(allowed.source, DecisionSource::Peer);
-            let refused = with_owners_word(&bench, &held, OwnerVerdict::ConnectionUnknown).await;
-            assert_eq!((refused.verdict, refused.source), (Err(Refused::ConnectionUnknown), DecisionSource::Peer));
-        }
-    }
-    let newer = with_owners_word(&bench, &held, OwnerVerdict::Unknown).await;
-    assert_eq!(newer.verdict, Err(Refused::ConnectionUnverified), "not understood: the registry's word");
-}
-
-#[test]
-fn an_owner_answers_for_the_life_of_a_connection_that_a_ticket_is_of() {
-    let bench = bench();
-    let held = own(&bench, 1, Mode::Bearer);
-    let ask = |ticket: &str| bench.authorizer.answer_ticket(&TicketQuestion { ticket: ticket.to_owned() });
-    assert_eq!(ask(&held.ticket), OwnerVerdict::Good);
-    assert_eq!(ask(&held.ticket[1..]), OwnerVerdict::TicketInvalid);
-    assert_eq!(ask(&foreign(1, Mode::Bearer).ticket), OwnerVerdict::ConnectionUnknown, "another node's");
-    bench.live.get(held.claims.connection).unwrap().advance(ConnectionState::Lapsed);
-    assert_eq!(ask(&held.ticket), OwnerVerdict::ConnectionUnknown);
-}
-
 /// On the owner the bound is the close itself; elsewhere the invalidation, which sends the ticket to the registry.
 #[tokio::test(start_paused = true)]
 async fn revocation_bound() {
@@ -365,15 +311,15 @@ async fn a_proof_whose_owner_is_silent_is_not_known() {
 #[test]
 fn every_verdict_of_a_peer_refuses_but_one() {
     for verdict in [
-        OwnerVerdict::TicketInvalid,
-        OwnerVerdict::TicketExpired,
-        OwnerVerdict::ConnectionUnknown,
-        OwnerVerdict::ConnectionExpired,
-        OwnerVerdict::ProofInvalid,
-        OwnerVerdict::ProofReplayed,
+        ProofVerdict::TicketInvalid,
+        ProofVerdict::TicketExpired,
+        ProofVerdict::ConnectionUnknown,
+        ProofVerdict::ConnectionExpired,
+        ProofVerdict::ProofInvalid,
+        ProofVerdict::ProofReplayed,
     ] {
         assert_eq!(refusal_of(verdict).map(verdict_of), Some(verdict), "told and heard alike");
     }
-    assert_eq!(refusal_of(OwnerVerdict::Unknown), Some(Refused::ProofUndecided));
-    assert_eq!(refusal_of(OwnerVerdict::Good), None);
+    assert_eq!(refusal_of(ProofVerdict::Unknown), Some(Refused::ProofUndecided));
+    assert_eq!(refusal_of(ProofVerdict::Good), None);
 }

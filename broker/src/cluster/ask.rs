@@ -56,6 +56,7 @@ pub struct Asker {
     pending: Mutex<Pending>,
     timeout: Duration,
     answering: Arc<Semaphore>,
+    replying: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
@@ -77,7 +78,14 @@ impl Asker {
         // Without randomness the numbers begin at zero, which is no harm: an answer's sender is checked.
         let last = getrandom::u64().unwrap_or_default();
         let pending = Mutex::new(Pending { waiting: HashMap::new(), last });
-        Arc::new(Self { bus, pending, timeout, answering: Arc::new(Semaphore::new(ANSWERING_MAX)), metrics })
+        Arc::new(Self {
+            bus,
+            pending,
+            timeout,
+            answering: Arc::new(Semaphore::new(ANSWERING_MAX)),
+            replying: Arc::new(Semaphore::new(ANSWERING_MAX)),
+            metrics,
+        })
     }
 
     /// Asks a node and waits for its answer.
@@ -148,14 +156,31 @@ impl Asker {
             let _room = room;
             // A panic in there is told by the runtime; the asker's time runs out.
             let Ok(reply) = tokio::task::spawn_blocking(find).await else { return };
-            if let Err(error) = bus.send(to, NodeMessage::Answer(Answer { number, reply })).await {
-                tracing::debug!(?to, %error, "answer to another node did not leave");
-            }
+            say(&*bus, to, Answer { number, reply }).await;
+        });
+    }
+
+    /// [`Asker::answer`] with what is known already. Has a room of its own, which questions that cost more do not fill.
+    pub fn reply(&self, to: NodeId, number: u64, reply: Reply) {
+        let Ok(room) = Arc::clone(&self.replying).try_acquire_owned() else {
+            tracing::debug!(?to, "too many questions of other nodes, one gets no answer");
+            return;
+        };
+        let bus = Arc::clone(&self.bus);
+        tokio::spawn(async move {
+            let _room = room;
+            say(&*bus, to, Answer { number, reply }).await;
         });
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn say(bus: &dyn Bus, to: NodeId, answer: Answer) {
+    if let Err(error) = bus.send(to, NodeMessage::Answer(answer)).await {
+        tracing::debug!(?to, %error, "answer to another node did not leave");
     }
 }
 

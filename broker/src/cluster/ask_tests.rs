@@ -1,4 +1,4 @@
-use countersign_node_proto::{OwnerVerdict, ProofQuestion};
+use countersign_node_proto::{ProofQuestion, ProofVerdict};
 
 use super::*;
 use crate::cluster::{BusListener, LocalBus, LocalExchange};
@@ -40,7 +40,7 @@ fn start(exchange: &Arc<LocalExchange>, number: u8, reply: Option<Reply>) -> (Ar
 async fn a_question_is_answered_by_the_node_that_was_asked() {
     let exchange = LocalExchange::new();
     let (_one, asker) = start(&exchange, 1, None);
-    let good = Reply::Proof(OwnerVerdict::Good);
+    let good = Reply::Proof(ProofVerdict::Good);
     let _two = start(&exchange, 2, Some(good.clone()));
     let _three = start(&exchange, 3, Some(Reply::NotUnderstood));
     assert_eq!(asker.ask(node(2), question()).await, Ok(good));
@@ -70,7 +70,7 @@ async fn an_answer_of_another_node_or_to_another_question_counts_for_nothing() {
     let forging = async {
         tokio::task::yield_now().await;
         let number = asker.pending().last;
-        let reply = || Reply::Proof(OwnerVerdict::Good);
+        let reply = || Reply::Proof(ProofVerdict::Good);
         asker.answered(node(3), Answer { number, reply: reply() });
         asker.answered(node(2), Answer { number: number.wrapping_add(1), reply: reply() });
     };

@@ -208,7 +208,6 @@ fn cost(message: &NodeMessage) -> usize {
             NodeMessage::Ask(Ask { question: Question::Proof(proof), .. }) => {
                 proof.ticket.len() + proof.proof.len() + proof.method.len() + proof.target.len()
             }
-            NodeMessage::Ask(Ask { question: Question::Ticket(question), .. }) => question.ticket.len(),
             NodeMessage::Ask(Ask { question: Question::Program(program), .. }) => program.handle.len(),
             NodeMessage::Answer(Answer { reply: Reply::Program(Some(program)), .. }) => program.len(),
             NodeMessage::Calls(Calls { calls }) => calls.len() * size_of::<(ConnectionId, u32)>(),

@@ -39,12 +39,15 @@ impl BusListener for Hearing {
             }
             NodeMessage::Invalidate(what) => self.authorizer.invalidate(&what),
             NodeMessage::Calls(calls) => self.authorizer.count_calls(&calls),
+            NodeMessage::Ask(Ask { number, question: Question::Connection(question) }) => {
+                self.asker.reply(from, number, Reply::Connection(self.authorizer.own_connection(question.connection)));
+            }
             NodeMessage::Ask(Ask { number, question }) => {
                 let (authorizer, held) = (Arc::clone(&self.authorizer), Arc::clone(&self.held));
                 let (challenger, disconnector) = (Arc::clone(&self.challenger), Arc::clone(&self.disconnector));
                 self.asker.answer(from, number, move || match question {
-                    Question::Ticket(question) => Reply::Ticket(authorizer.answer_ticket(&question)),
-                    Question::Proof(proof) => Reply::Proof(authorizer.answer_proof(&proof)),
+                    Question::Connection(question) => Reply::Connection(authorizer.own_connection(question.connection)),
+                    Question::Proof(proof) => Reply::Proof(authorizer.answer(&proof)),
                     Question::Program(program) => Reply::Program(held.take_by_text(&program.handle)),
                     Question::Challenge(order) => Reply::Challenge(challenger.order_here(order.connection)),
                     Question::Disconnect(order) => {

@@ -54,6 +54,8 @@ struct State {
 struct Announcements {
     ids: IndexSet<ConnectionId>,
     all: bool,
+    /// What is being said.
+    under_way: Option<Invalidate>,
 }
 
 /// Why a round of the task did not get through.
@@ -108,11 +110,11 @@ impl RegistryKeeper {
         self.end(id, |pending| pending.remove(id, generation));
     }
 
-    /// Notes what other nodes must hear at once while the registry is away.
-    fn end(&self, id: ConnectionId, change: impl FnOnce(&mut Pending)) {
+    /// Notes what other nodes must hear at once while the registry is away, or if it never hears that the connection was verified.
+    fn end(&self, id: ConnectionId, change: impl FnOnce(&mut Pending) -> bool) {
         self.note(|state| {
-            change(&mut state.pending);
-            if state.away {
+            let unheard_of = change(&mut state.pending);
+            if state.away || unheard_of {
                 state.announcements.add(id);
             }
         });
@@ -191,9 +193,9 @@ impl RegistryKeeper {
     /// Tells the other nodes what to forget.
     async fn announce(&self) -> Result<(), BusUnavailable> {
         loop {
-            let Some(invalidate) = self.state().announcements.next() else { return Ok(()) };
-            self.shared.bus.broadcast(NodeMessage::Invalidate(invalidate.clone())).await?;
-            self.state().announcements.done(&invalidate);
+            let Some(invalidate) = self.state().announcements.take_next() else { return Ok(()) };
+            self.shared.bus.broadcast(NodeMessage::Invalidate(invalidate)).await?;
+            self.state().announcements.done();
         }
     }
 
@@ -261,22 +263,30 @@ impl Announcements {
         }
     }
 
-    fn next(&self) -> Option<Invalidate> {
-        if self.all { Some(Invalidate::All) } else { self.ids.first().copied().map(Invalidate::Connection) }
+    /// The next one. It is taken out, so that what is added meanwhile is said again, and comes back unless it is done: the bus may
+    /// fail, or the task panic.
+    fn take_next(&mut self) -> Option<Invalidate> {
+        match self.under_way.take() {
+            Some(Invalidate::Connection(id)) => self.add(id),
+            Some(_) => self.all = true,
+            None => {}
+        }
+        let next = if std::mem::take(&mut self.all) {
+            Some(Invalidate::All)
+        } else {
+            self.ids.swap_remove_index(0).map(Invalidate::Connection)
+        };
+        self.under_way.clone_from(&next);
+        next
     }
 
-    fn done(&mut self, invalidate: &Invalidate) {
-        match invalidate {
-            Invalidate::Connection(id) => {
-                self.ids.swap_remove(id);
-            }
-            Invalidate::All => self.all = false,
-            Invalidate::Principal(_) => {}
-        }
+    /// What was taken last is said.
+    fn done(&mut self) {
+        self.under_way = None;
     }
 
     fn is_empty(&self) -> bool {
-        !self.all && self.ids.is_empty()
+        !self.all && self.ids.is_empty() && self.under_way.is_none()
     }
 }
 

@@ -42,12 +42,16 @@ impl Pending {
         });
     }
 
-    pub(super) fn lapse(&mut self, id: ConnectionId, generation: Generation) {
+    /// Tells whether other nodes must hear it without a write: the registry has not heard that the connection was verified,
+    /// while they may hold its ticket already.
+    pub(super) fn lapse(&mut self, id: ConnectionId, generation: Generation) -> bool {
+        let unheard_of = self.unwritten(id, generation).is_some_and(|entry| entry.verified);
         self.with(id, generation, |record| match &mut record.register {
             Some(entry) => (entry.verified, entry.mode) = (false, Mode::default()),
             // Whether or not the registry has heard of the verification.
             None => (record.verify, record.lapse) = (None, true),
         });
+        unheard_of
     }
 
     pub(super) fn refresh(&mut self, id: ConnectionId, generation: Generation, expires_at: Option<u64>) {
@@ -72,16 +76,23 @@ impl Pending {
         });
     }
 
-    pub(super) fn remove(&mut self, id: ConnectionId, generation: Generation) {
-        let never_written =
-            self.connections.get(&id).is_some_and(|record| record.generation == generation && record.register.is_some());
-        if never_written {
+    /// Tells what [`Pending::lapse`] does.
+    pub(super) fn remove(&mut self, id: ConnectionId, generation: Generation) -> bool {
+        let unwritten = self.unwritten(id, generation).map(|entry| entry.verified);
+        if unwritten.is_some() {
             self.connections.swap_remove(&id);
         } else {
             self.with(id, generation, |record| {
                 *record = PendingConnection { remove: true, ..PendingConnection::new(generation) }
             });
         }
+        unwritten == Some(true)
+    }
+
+    /// The entry of a connection that no write was taken of yet.
+    fn unwritten(&self, id: ConnectionId, generation: Generation) -> Option<&Entry> {
+        let record = self.connections.get(&id).filter(|record| record.generation == generation);
+        record.and_then(|record| record.register.as_deref())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -236,11 +247,11 @@ mod tests {
         match write {
             Write::Register(entry) => pending.register(*entry),
             Write::Verify(id, generation, mode) => pending.verify(id, generation, mode),
-            Write::Lapse(id, generation) => pending.lapse(id, generation),
+            Write::Lapse(id, generation) => drop(pending.lapse(id, generation)),
             Write::Refresh(id, generation, expires_at) => pending.refresh(id, generation, expires_at),
             Write::Subscribe(id, generation, channel) => pending.subscribe(id, generation, channel),
             Write::Unsubscribe(id, generation, channel) => pending.unsubscribe(id, generation, channel),
-            Write::Remove(id, generation) => pending.remove(id, generation),
+            Write::Remove(id, generation) => drop(pending.remove(id, generation)),
         }
     }
 

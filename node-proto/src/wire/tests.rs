@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Answer, Ask, ChallengeQuestion, ChallengeVerdict, ChannelName, ConnectionId, Disconnected, OwnerVerdict, Payload,
-    PrincipalName, ProgramQuestion, ProofQuestion, Question, Reply, TicketQuestion,
+    Answer, Ask, ChallengeQuestion, ChallengeVerdict, ChannelName, ConnectionId, ConnectionQuestion, Disconnected,
+    OwnedConnection, Payload, PrincipalName, ProgramQuestion, ProofQuestion, ProofVerdict, Question, Reply,
 };
 
 const ENVELOPE: Envelope = Envelope { from: NodeId::from_bytes([7; 8]), sequence: 42, sent_at_ms: 1_700_000_000_000 };
@@ -34,10 +34,11 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("disconnect_principal_of_issuer", NodeMessage::Disconnect(Disconnect::Principal(ours.clone()))),
         ("invalidate_principal_of_issuer", NodeMessage::Invalidate(Invalidate::Principal(ours.clone()))),
         ("calls", NodeMessage::Calls(Calls { calls: vec![(id(6), 1), (id(7), 70_000)] })),
-        ("ask_ticket", NodeMessage::Ask(Ask { number: 6, question: Question::Ticket(ticket_question()) })),
-        ("answer_ticket", NodeMessage::Answer(Answer { number: 6, reply: Reply::Ticket(OwnerVerdict::TicketExpired) })),
+        ("ask_connection", NodeMessage::Ask(Ask { number: 6, question: Question::Connection(connection_question()) })),
+        ("answer_connection", NodeMessage::Answer(Answer { number: 6, reply: Reply::Connection(Some(owned_connection())) })),
+        ("answer_no_connection", NodeMessage::Answer(Answer { number: 6, reply: Reply::Connection(None) })),
         ("ask_proof", NodeMessage::Ask(Ask { number: 7, question: Question::Proof(proof_question()) })),
-        ("answer_proof", NodeMessage::Answer(Answer { number: 7, reply: Reply::Proof(OwnerVerdict::ProofReplayed) })),
+        ("answer_proof", NodeMessage::Answer(Answer { number: 7, reply: Reply::Proof(ProofVerdict::ProofReplayed) })),
         ("ask_program", NodeMessage::Ask(Ask { number: 9, question: Question::Program(program_question()) })),
         ("answer_program", NodeMessage::Answer(Answer { number: 9, reply: Reply::Program(Some("AQ".to_owned())) })),
         ("answer_no_program", NodeMessage::Answer(Answer { number: 9, reply: Reply::Program(None) })),
@@ -51,8 +52,19 @@ fn examples() -> Vec<(&'static str, Message)> {
     node.into_iter().map(|(name, message)| (name, Message::Node(message))).chain(own).collect()
 }
 
-fn ticket_question() -> TicketQuestion {
-    TicketQuestion { ticket: "dGlja2V0".to_owned() }
+fn connection_question() -> ConnectionQuestion {
+    ConnectionQuestion { connection: id(5) }
+}
+
+fn owned_connection() -> OwnedConnection {
+    OwnedConnection {
+        verified: true,
+        mode: "ticket".to_owned(),
+        expires_at: Some(1_700_000_000),
+        subject: Some("ada".to_owned()),
+        issuer: Some("pool".to_owned()),
+        origin: None,
+    }
 }
 
 fn proof_question() -> ProofQuestion {
@@ -161,7 +173,7 @@ fn unknown_questions_and_answers_are_data() {
     assert_eq!(message(later(VERSION, "answer", &enclosed)), NodeMessage::Answer(answer));
     let verdict = rmp_serde::to_vec_named("a_verdict_of_tomorrow").unwrap().into();
     let enclosed = LaterQuestion { i: 3, k: "proof", b: verdict, urgent: true };
-    let answer = Answer { number: 3, reply: Reply::Proof(OwnerVerdict::Unknown) };
+    let answer = Answer { number: 3, reply: Reply::Proof(ProofVerdict::Unknown) };
     assert_eq!(message(later(VERSION, "answer", &enclosed)), NodeMessage::Answer(answer));
     let enclosed = LaterQuestion { k: "challenge", ..enclosed };
     let answer = Answer { number: 3, reply: Reply::Challenge(ChallengeVerdict::Unknown) };

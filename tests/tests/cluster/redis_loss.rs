@@ -176,3 +176,24 @@ async fn a_redis_that_blinks_costs_no_readiness_for_long_and_no_socket() {
     assert!(took < LEASE + added, "ready after {took:?}, of which a busy machine added {added:?}");
     delivery.finish().await.check(&[(begun - ON_ITS_WAY, returned + RECOVERY + added)]);
 }
+
+/// The registry cannot hear of it and says that it is verified; messages still go.
+#[tokio::test]
+async fn a_connection_that_closes_while_writes_are_refused_is_denied_everywhere() {
+    let cluster = ClusterPlan::new().start().await;
+    let (socket, stays) = (cluster.dial(0).verified().await, cluster.dial(0).verified().await);
+    let id = socket.id.clone();
+    for id in [&id, &stays.id] {
+        cluster.all_answer(id, 200).await;
+    }
+    cluster.redis.refuse_writes().await;
+    drop(socket.close().await);
+    cluster.all_answer(&id, 401).await;
+    for node in &cluster.nodes {
+        assert_eq!(node.authorize(&id).await.status, 401, "for good");
+    }
+    cluster.redis.take_writes().await;
+    cluster.become_ready().await;
+    cluster.all_answer(&id, 401).await;
+    cluster.all_answer(&stays.id, 200).await;
+}

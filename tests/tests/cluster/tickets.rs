@@ -81,6 +81,30 @@ async fn a_closed_or_revoked_connections_ticket_is_refused_everywhere_as_soon_as
     }
 }
 
+/// Its ticket is handed out before the registry hears of the connection, and the registry never does.
+#[tokio::test]
+async fn a_ticket_of_a_connection_that_closed_before_the_registry_heard_of_it_is_refused_everywhere() {
+    let cluster = start().await;
+    // From before until well after: a node that has just started doubts everything.
+    let mut witness = cluster.dial(0).verified().await;
+    for node in &cluster.nodes[1..] {
+        let mut taken = false;
+        while !taken {
+            let ticket = witness.ticket().await;
+            assert_eq!(by_ticket(node, &ticket).await.status, 200);
+            let scrape = node.metrics().await;
+            taken = scrape.sum("countersign_decision_sources_total", &[("source", "ticket")]) > 0.0;
+        }
+    }
+    cluster.redis.ask(&["CLIENT", "PAUSE", "400"]).await;
+    let (socket, ticket) = page(&cluster, 0).await;
+    drop(socket.close().await);
+    for node in &cluster.nodes {
+        eventually("it is refused", || async { (by_ticket(node, &ticket).await.status == 401).then_some(()) }).await;
+        assert_eq!(code(&by_ticket(node, &ticket).await), "401 connection_unknown", "by what was heard, not by its end");
+    }
+}
+
 #[tokio::test]
 async fn a_ticket_of_a_connection_that_failed_a_further_challenge_is_refused_everywhere() {
     let plan = ClusterPlan::new().toml("[authorizer]\nmode = \"ticket\"\n[challenge]\non_failure = \"stay_unverified\"");

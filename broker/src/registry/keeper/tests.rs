@@ -223,3 +223,49 @@ async fn a_registry_that_is_back_is_written_and_the_lease_renewed_at_once() {
     }
     running.abort();
 }
+
+/// Its ticket was handed out already, and other nodes take that at its word: only the announcement ends it there.
+#[tokio::test(start_paused = true)]
+async fn what_ends_before_the_registry_heard_that_it_was_verified_is_announced() {
+    let bench = Bench::new().await;
+    let [closed, lapsed, never_verified] = [1, 2, 3].map(|number| conformance::entry(number, 1));
+    for entry in [&closed, &lapsed, &never_verified] {
+        bench.keeper.register(entry.clone());
+    }
+    for entry in [&closed, &lapsed] {
+        bench.keeper.verify(entry.id, entry.generation, Mode::Ticket);
+    }
+    bench.keeper.lapse(lapsed.id, lapsed.generation);
+    bench.keeper.remove(closed.id, closed.generation);
+    // Storms of those who come and go must not make all nodes forget everything.
+    bench.keeper.remove(never_verified.id, never_verified.generation);
+    bench.start();
+    bench.keeper.flush().await;
+    let seen = bench.bus.seen.lock().unwrap();
+    let mut announced: Vec<_> = seen.iter().map(|(invalidate, _)| invalidate.clone()).collect();
+    announced.sort_by_key(|invalidate| format!("{invalidate:?}"));
+    assert_eq!(announced, [closed.id, lapsed.id].map(Invalidate::Connection));
+}
+
+#[test]
+fn what_is_added_while_it_is_being_said_is_said_again() {
+    let id = ConnectionId::from_bytes([1; 16]);
+    let mut announcements = Announcements::default();
+    announcements.add(id);
+    assert_eq!(announcements.take_next(), Some(Invalidate::Connection(id)));
+    announcements.add(id);
+    announcements.done();
+    assert_eq!(announcements.take_next(), Some(Invalidate::Connection(id)), "it closed while its verification was being said");
+    // Not done: the bus failed.
+    assert_eq!(announcements.take_next(), Some(Invalidate::Connection(id)));
+    announcements.done();
+    for number in 0..=ANNOUNCEMENTS_MAX as u128 {
+        announcements.add(ConnectionId::from_bytes(number.to_be_bytes()));
+    }
+    assert_eq!(announcements.take_next(), Some(Invalidate::All));
+    announcements.add(id);
+    announcements.done();
+    assert_eq!(announcements.take_next(), Some(Invalidate::Connection(id)));
+    announcements.done();
+    assert!(announcements.is_empty() && announcements.take_next().is_none());
+}
