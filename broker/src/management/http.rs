@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
@@ -15,6 +16,9 @@ use super::challenge::Challenger;
 use super::disconnect::Disconnector;
 use crate::edge::{Cors, refuse};
 use crate::hub::{PublishError, Publisher};
+
+/// From the head of a request to the end of its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a key may stand beside `Authorization: Bearer`.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -102,7 +106,8 @@ impl Management {
             refusal.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             return Err(refusal);
         }
-        let body = self.read(body).await?;
+        let late = |_| refuse(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body did not arrive in time");
+        let body = tokio::time::timeout(BODY_TIMEOUT, self.read(body)).await.map_err(late)??;
         // A list would be taken for the members in their order.
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(bad_request("the body is not one JSON object"));

@@ -2,7 +2,7 @@ use std::rc::Rc;
 use std::sync::Mutex;
 
 use actix_web::test::{self, TestRequest};
-use actix_web::{App, body};
+use actix_web::{App, FromRequest as _, body};
 use countersign_node_proto::{Ask, Disconnected, Generation, NodeId, NodeMessage, Question, Reply};
 use serde_json::{Map, Value};
 
@@ -309,4 +309,17 @@ async fn an_open_connection_that_is_not_verified_is_not_looked_for_elsewhere() {
     let (status, answer) = bench.call("/api/v1/challenge", json!({"connection": open.id})).await;
     assert_eq!((status, answer["error"].as_str()), (404, Some("connection_unknown")));
     assert!(answer["message"].as_str().unwrap().contains("native client"), "{answer}");
+}
+
+#[actix_rt::test]
+async fn a_body_that_never_ends_is_given_up() {
+    let bench = bench();
+    let (mut body, payload) = actix_http::h1::Payload::create(false);
+    body.feed_data(b"{\"channel\":".as_slice().into());
+    let (request, _) = TestRequest::post().insert_header(("X-API-Key", "secret")).to_http_parts();
+    let body_of_request = web::Payload::from_request(&request, &mut payload.into()).await.unwrap();
+    tokio::time::pause();
+    let refusal = bench.management.admit::<Value>(&request, body_of_request).await.unwrap_err();
+    assert_eq!(refusal.status(), StatusCode::REQUEST_TIMEOUT);
+    drop(body);
 }

@@ -96,7 +96,9 @@ async fn a_ticket_of_a_connection_that_closed_before_the_registry_heard_of_it_is
             taken = scrape.sum("countersign_decision_sources_total", &[("source", "ticket")]) > 0.0;
         }
     }
-    cluster.redis.ask(&["CLIENT", "PAUSE", "400"]).await;
+    // Shorter than any deadline. What is written first keeps the rest waiting.
+    cluster.redis.ask(&["CLIENT", "PAUSE", "800"]).await;
+    let _first = cluster.dial(0).welcomed().await;
     let (socket, ticket) = page(&cluster, 0).await;
     drop(socket.close().await);
     for node in &cluster.nodes {
