@@ -147,40 +147,38 @@ impl Asker {
     ///
     /// Away from the calling task, which hears the bus, and on threads that may be kept busy.
     pub fn answer(&self, to: NodeId, number: u64, find: impl FnOnce() -> Reply + Send + 'static) {
-        let Ok(room) = Arc::clone(&self.answering).try_acquire_owned() else {
-            tracing::debug!(?to, "too many questions of other nodes, one gets no answer");
-            return;
-        };
-        let bus = Arc::clone(&self.bus);
-        tokio::spawn(async move {
-            let _room = room;
-            // A panic in there is told by the runtime; the asker's time runs out.
-            let Ok(reply) = tokio::task::spawn_blocking(find).await else { return };
-            say(&*bus, to, Answer { number, reply }).await;
-        });
+        // A panic in there is told by the runtime; the asker's time runs out.
+        let found = async move { tokio::task::spawn_blocking(find).await.ok() };
+        self.answer_from(&self.answering, (to, number), found);
     }
 
     /// [`Asker::answer`] with what is known already. Has a room of its own, which questions that cost more do not fill.
     pub fn reply(&self, to: NodeId, number: u64, reply: Reply) {
-        let Ok(room) = Arc::clone(&self.replying).try_acquire_owned() else {
+        self.answer_from(&self.replying, (to, number), std::future::ready(Some(reply)));
+    }
+
+    fn answer_from(
+        &self,
+        room: &Arc<Semaphore>,
+        (to, number): (NodeId, u64),
+        found: impl Future<Output = Option<Reply>> + Send + 'static,
+    ) {
+        let Ok(room) = Arc::clone(room).try_acquire_owned() else {
             tracing::debug!(?to, "too many questions of other nodes, one gets no answer");
             return;
         };
         let bus = Arc::clone(&self.bus);
         tokio::spawn(async move {
             let _room = room;
-            say(&*bus, to, Answer { number, reply }).await;
+            let Some(reply) = found.await else { return };
+            if let Err(error) = bus.send(to, NodeMessage::Answer(Answer { number, reply })).await {
+                tracing::debug!(?to, %error, "answer to another node did not leave");
+            }
         });
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn say(bus: &dyn Bus, to: NodeId, answer: Answer) {
-    if let Err(error) = bus.send(to, NodeMessage::Answer(answer)).await {
-        tracing::debug!(?to, %error, "answer to another node did not leave");
     }
 }
 

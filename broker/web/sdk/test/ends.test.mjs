@@ -1,22 +1,9 @@
 // What listeners, token functions and pages do while a connection comes and goes.
 import assert from 'node:assert/strict'
-import { after, test } from 'node:test'
-import { ID, settle, sockets, until } from './fake.mjs'
+import { test } from 'node:test'
+import { ID, settle, until } from './fake.mjs'
 import { challenge } from './judge.mjs'
-import { connect } from '../dist/modules/index.js'
-
-const opened = []
-after(() => opened.forEach((connection) => connection.close()))
-
-/** A connection over fake sockets, without jitter, and the codes of the errors that it tells. */
-const open = (options = {}) => {
-  const Sockets = sockets()
-  const connection = connect('wss://node.example/ws', { WebSocket: Sockets, random: () => 1, backoff: { first: 1000 }, ...options })
-  opened.push(connection)
-  const errors = []
-  connection.on('error', ({ code }) => errors.push(code))
-  return { Sockets, connection, errors }
-}
+import { open } from './opened.mjs'
 
 test('a connection that a listener closes stays closed', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })

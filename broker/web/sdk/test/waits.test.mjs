@@ -1,24 +1,11 @@
 // Nothing is waited for without end, and whatever ended is not waited for.
 import assert from 'node:assert/strict'
-import { after, test } from 'node:test'
-import { ID, settle, sockets, until } from './fake.mjs'
+import { test } from 'node:test'
+import { ID, settle, until } from './fake.mjs'
 import { challenge } from './judge.mjs'
-import { connect } from '../dist/modules/index.js'
+import { open } from './opened.mjs'
 
 const NODE = 'https://node.example'
-
-const opened = []
-after(() => opened.forEach((connection) => connection.close()))
-
-/** A connection over fake sockets, without jitter, and the codes of the errors that it tells. */
-const open = (options = {}) => {
-  const Sockets = sockets()
-  const connection = connect('wss://node.example/ws', { WebSocket: Sockets, random: () => 1, backoff: { first: 1000 }, ...options })
-  opened.push(connection)
-  const errors = []
-  connection.on('error', ({ code }) => errors.push(code))
-  return { Sockets, connection, errors }
-}
 
 /** The same, ready. */
 const ready = async (options, welcome) => {
