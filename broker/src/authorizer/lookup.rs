@@ -24,13 +24,13 @@ const ASKING_MAX: usize = 1_024;
 /// behind. It is asked where the registry denies, and where something was heard against the connection lately; whoever does not
 /// answer leaves the registry's word. Both words are remembered by the cache, so that a denial costs a question a second at most.
 pub(super) struct LookUp {
-    pub(super) node: NodeId,
-    pub(super) registry: Arc<dyn Registry>,
-    pub(super) registry_timeout: Duration,
-    pub(super) asker: Arc<Asker>,
-    pub(super) suspects: Arc<Suspects>,
+    node: NodeId,
+    registry: Arc<dyn Registry>,
+    registry_timeout: Duration,
+    asker: Arc<Asker>,
+    suspects: Arc<Suspects>,
     /// Tells the time of what was heard.
-    pub(super) tickets: Arc<TicketOffice>,
+    tickets: Arc<TicketOffice>,
     room: Semaphore,
 }
 
